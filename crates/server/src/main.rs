@@ -1,0 +1,2 @@
+//! The `clarion` binary (being written).
+fn main() {}
