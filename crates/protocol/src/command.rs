@@ -28,7 +28,7 @@ pub const STATE_SIZE_MAX: usize = 1024;
 pub const PAYLOAD_DEPTH_MAX: usize = 100;
 
 /// One message of a client: a command and what its answer will be addressed by.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incoming<'a> {
     /// Asks for a reply, and is repeated in it.
     pub id: Option<CommandId>,
@@ -43,7 +43,7 @@ pub struct Incoming<'a> {
 /// What a client asks: one variant per type of section 3, and all application types as one.
 ///
 /// Raw JSON text is without the whitespace around it and otherwise as it was sent.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// `$hello`: who this is, and in which rooms it wants to be.
     Hello(Hello),
@@ -98,8 +98,8 @@ pub enum Command<'a> {
     },
     /// `$refresh`: a new token of the same user.
     Refresh {
-        /// The token, unchecked.
-        token: String,
+        /// The token.
+        token: Credential,
     },
     /// `$ping`: answered by `$pong`.
     Ping {
@@ -142,12 +142,12 @@ impl Command<'_> {
 }
 
 /// `$hello`: section 3, "Who is this".
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
-    /// A token, unchecked.
-    pub token: Option<String>,
-    /// The ticket of the session to resume, unchecked.
-    pub ticket: Option<String>,
+    /// A token.
+    pub token: Option<Credential>,
+    /// The ticket of the session to resume.
+    pub ticket: Option<Credential>,
     /// The complete wanted set, in the order in which it was sent; no room twice.
     ///
     /// May contain `$` rooms: for those an entry gives the position only.
@@ -156,15 +156,29 @@ pub struct Hello {
     pub sdk: Option<String>,
 }
 
-// Credentials never reach a log (section 7), so they do not reach `{:?}` either.
-impl fmt::Debug for Hello {
+/// A token or ticket as the client sent it, unchecked.
+///
+/// It never reaches a log (section 7), so `{:?}` does not show it either.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential(Box<str>);
+
+impl std::ops::Deref for Credential {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<Box<str>>> From<T> for Credential {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hello")
-            .field("token", &self.token.as_ref().map(|_| ".."))
-            .field("ticket", &self.ticket.as_ref().map(|_| ".."))
-            .field("rooms", &self.rooms)
-            .field("sdk", &self.sdk)
-            .finish()
+        f.write_str("Credential(..)")
     }
 }
 

@@ -35,7 +35,7 @@ pub mod reply;
 pub mod time;
 
 pub use code::{ErrorName, Refusal};
-pub use command::{Command, CommandId, Hello, Incoming, Join, Rejected};
+pub use command::{Command, CommandId, Credential, Hello, Incoming, Join, Rejected};
 pub use name::{ClientId, NameError, RoomKind, RoomName, RoomRef, UserId};
 pub use pattern::{Pattern, PatternError};
 pub use position::{Epoch, OFFSET_MAX, Offset, Position};

@@ -4,7 +4,9 @@ use crate::name::ClientId;
 use crate::position::{Offset, Position};
 
 /// The payload of `$welcome`: who you are here.
-#[derive(Clone, Copy, Debug)]
+///
+/// Not `Debug`, since the ticket is a credential.
+#[derive(Clone, Copy)]
 pub struct Welcome<'a> {
     /// The session's public id.
     pub client: ClientId,

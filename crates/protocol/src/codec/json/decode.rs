@@ -4,12 +4,13 @@
 
 use std::borrow::Cow;
 
-use crate::code::Refusal;
+use crate::code::{ErrorName, Refusal};
 use crate::command::{
     Command, CommandId, ID_SIZE_MAX, Incoming, KEY_SIZE_MAX, PAYLOAD_DEPTH_MAX, Rejected,
     TYPE_SIZE_MAX,
 };
-use crate::name::{NameError, ROOM_NAME_SIZE_MAX, RoomName, RoomRef};
+use crate::name::{ROOM_NAME_SIZE_MAX, RoomKind, RoomName, RoomRef};
+use crate::position::OFFSET_MAX;
 
 use super::object::{Duplicate, Object, boolean, depth_within, integer, string};
 use super::payload;
@@ -59,7 +60,7 @@ impl<'a> Parts<'a> {
                 serde_json::error::Category::Data => "a message is a JSON object",
                 _ => "the message is not JSON",
             };
-            Refusal::new(crate::ErrorName::BadEnvelope, message)
+            Refusal::new(ErrorName::BadEnvelope, message)
         })?;
         // Everything is read before anything is refused, so that a refusal can be addressed.
         let kind = envelope.unique(0).map_or_else(
@@ -68,7 +69,7 @@ impl<'a> Parts<'a> {
         );
         let kind = kind.inspect(|kind| self.kind = Some(kind.clone()));
         let metadata = envelope.unique(2).map_or(Ok(()), |raw| self.read_metadata(raw));
-        refuse_duplicate(envelope.duplicate, ["type", "payload", "metadata"], "envelope")?;
+        refuse_duplicate(envelope.duplicate(), ["type", "payload", "metadata"], None)?;
         metadata?;
         let kind = kind?;
         let payload = envelope.members[1].unwrap_or("null");
@@ -92,7 +93,9 @@ impl<'a> Parts<'a> {
         let [id, room, key, ephemeral, echo] = std::array::from_fn(|index| metadata.unique(index));
         let id = id.map(command_id).transpose().inspect(|id| self.id.clone_from(id));
         let room = room
-            .map(|raw| string(raw).ok_or(Refusal::bad_envelope(FIELDS[1], "a room is a string")))
+            .map(|raw| {
+                string(raw).ok_or_else(|| Refusal::bad_envelope(FIELDS[1], "a room is a string"))
+            })
             .transpose()
             .inspect(|room| self.room.clone_from(room));
         let key = key
@@ -101,13 +104,15 @@ impl<'a> Parts<'a> {
             })
             .transpose()
             .inspect(|key| self.key.clone_from(key));
-        refuse_duplicate(metadata.duplicate, FIELDS, "metadata")?;
+        refuse_duplicate(metadata.duplicate(), FIELDS, Some("metadata"))?;
         id?;
         room?;
         key?;
         let flag = |raw: Option<&str>, field| {
-            raw.map(|raw| boolean(raw).ok_or(Refusal::bad_envelope(field, "this is true or false")))
-                .transpose()
+            raw.map(|raw| {
+                boolean(raw).ok_or_else(|| Refusal::bad_envelope(field, "this is true or false"))
+            })
+            .transpose()
         };
         self.ephemeral = flag(ephemeral, FIELDS[3])?;
         self.echo = flag(echo, FIELDS[4])?;
@@ -127,7 +132,7 @@ impl<'a> Parts<'a> {
             "$state" => payload::state(self.any_room()?.to_name(), payload),
             "$ack" => {
                 let room = self.any_room()?;
-                if !matches!(room.kind(), crate::RoomKind::User(_)) {
+                if !matches!(room.kind(), RoomKind::User(_)) {
                     return Err(bad_room("only $user rooms are acknowledged"));
                 }
                 Ok(Command::Ack { room: room.to_name(), position: payload::ack(payload)? })
@@ -156,7 +161,7 @@ impl<'a> Parts<'a> {
 
     fn any_room(&self) -> Result<RoomRef<'a>, Refusal> {
         let room = self.room.clone().ok_or_else(|| bad_room("this needs a room"))?;
-        RoomRef::parse(room).map_err(|rule: NameError| Refusal::bad_room("metadata.room", rule))
+        RoomRef::parse(room).map_err(|rule| Refusal::bad_room("metadata.room", rule))
     }
 
     /// A room that clients join and leave: the `$` rooms are the server's to join (section 1).
@@ -175,9 +180,11 @@ fn command_id(raw: &str) -> Result<CommandId, Refusal> {
         return bounded(raw, 0, ID_SIZE_MAX, "metadata.id", RULE)
             .map(|text| CommandId::Text(text.into()));
     }
-    integer(raw)
-        .map(CommandId::Number)
-        .ok_or_else(|| Refusal::bad_envelope("metadata.id", RULE).with_limit(crate::OFFSET_MAX))
+    integer(raw).map(CommandId::Number).ok_or_else(|| {
+        let too_large = raw.bytes().all(|byte| byte.is_ascii_digit());
+        let refusal = Refusal::bad_envelope("metadata.id", RULE);
+        Refusal { limit: too_large.then_some(OFFSET_MAX), ..refusal }
+    })
 }
 
 /// Reads a string of `min` to `max` bytes.
@@ -188,26 +195,28 @@ fn bounded<'a>(
     field: &'static str,
     rule: &'static str,
 ) -> Result<Cow<'a, str>, Refusal> {
-    match string(raw) {
-        Some(text) if (min..=max).contains(&text.len()) => Ok(text),
-        Some(_) => Err(Refusal::bad_envelope(field, rule).with_limit(max as u64)),
-        None => Err(Refusal::bad_envelope(field, rule)),
-    }
+    let text = string(raw);
+    let size = text.as_ref().map(|text| text.len());
+    text.filter(|text| (min..=max).contains(&text.len())).ok_or_else(|| {
+        let limit = size.filter(|size| *size > max).map(|_| max as u64);
+        Refusal { limit, ..Refusal::bad_envelope(field, rule) }
+    })
 }
 
 fn bad_room(message: &'static str) -> Refusal {
-    Refusal::new(crate::ErrorName::BadRoom, message).with_field("metadata.room")
+    Refusal::new(ErrorName::BadRoom, message).with_field("metadata.room")
 }
 
 fn refuse_duplicate<const N: usize>(
     duplicate: Option<Duplicate>,
     fields: [&'static str; N],
-    object: &'static str,
+    object: Option<&'static str>,
 ) -> Result<(), Refusal> {
     let field = match duplicate {
         None => return Ok(()),
-        Some(Duplicate::Known(index)) => fields[index],
+        Some(Duplicate::Known(index)) => Some(fields[index]),
         Some(Duplicate::Unknown) => object,
     };
-    Err(Refusal::bad_envelope(field, "a member is given twice"))
+    let refusal = Refusal::new(ErrorName::BadEnvelope, "a member is given twice");
+    Err(Refusal { field, ..refusal })
 }

@@ -68,10 +68,7 @@ pub fn welcome(out: &mut Vec<u8>, id: Option<&CommandId>, welcome: &Welcome<'_>)
     close(out, &Address { id, ..Address::default() });
 }
 
-/// Appends `$reply` to the command `id`; `room` is the command's, if it had one.
-///
-/// # Panics
-/// Never; a history without a room is written with an empty name, which no caller of ours does.
+/// Appends `$reply` to the command `id`; `room` is the command's, which a `$history` always has.
 pub fn reply(out: &mut Vec<u8>, id: &CommandId, room: Option<&str>, reply: &Reply<'_>) {
     let mut payload = open(out, "$reply");
     match *reply {

@@ -15,11 +15,13 @@ use serde_json::value::RawValue;
 pub(super) struct Object<'a, const N: usize> {
     /// In the order of the names; `None` if absent. Of a duplicate, the first.
     pub(super) members: [Option<&'a str>; N],
-    /// Whether any name, known or not, came twice; for a known one which.
-    pub(super) duplicate: Option<Duplicate>,
+    /// Which of them came more than once.
+    repeated: [bool; N],
+    /// Whether a name that was not asked for came more than once.
+    repeated_unknown: bool,
 }
 
-/// A name that came twice in one object.
+/// A name that came more than once in one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Duplicate {
     /// One that was asked for, by index.
@@ -39,7 +41,15 @@ impl<'a, const N: usize> Object<'a, N> {
 
     /// A member that is given exactly once; of one that came twice nobody knows which is meant.
     pub(super) fn unique(&self, index: usize) -> Option<&'a str> {
-        if self.duplicate == Some(Duplicate::Known(index)) { None } else { self.members[index] }
+        self.members[index].filter(|_| !self.repeated[index])
+    }
+
+    /// The first name that came more than once, those that were asked for before any other.
+    pub(super) fn duplicate(&self) -> Option<Duplicate> {
+        match self.repeated.iter().position(|repeated| *repeated) {
+            Some(index) => Some(Duplicate::Known(index)),
+            None => self.repeated_unknown.then_some(Duplicate::Unknown),
+        }
     }
 }
 
@@ -55,7 +65,8 @@ impl<'de, const N: usize> Visitor<'de> for ObjectVisitor<'_, N> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut object = Object { members: [None; N], duplicate: None };
+        let mut object =
+            Object { members: [None; N], repeated: [false; N], repeated_unknown: false };
         // Sorted, because a list would let a message of many names cost its square, and a hash map
         // would need a seed. Empty, and so without an allocation, in all but rare messages.
         let mut unknown = BTreeSet::new();
@@ -64,13 +75,11 @@ impl<'de, const N: usize> Visitor<'de> for ObjectVisitor<'_, N> {
                 let value = map.next_value::<&RawValue>()?.get();
                 match &mut object.members[index] {
                     member @ None => *member = Some(value),
-                    Some(_) => object.duplicate = Some(Duplicate::Known(index)),
+                    Some(_) => object.repeated[index] = true,
                 }
             } else {
                 map.next_value::<IgnoredAny>()?;
-                if !unknown.insert(name) && object.duplicate.is_none() {
-                    object.duplicate = Some(Duplicate::Unknown);
-                }
+                object.repeated_unknown |= !unknown.insert(name);
             }
         }
         Ok(object)
