@@ -1,0 +1,262 @@
+//! One end of an open connection: what may be sent, what is answered, and how it closes.
+//!
+//! Reading frames is the reader's, writing them the writer's. Keep-alive needs a clock and queues
+//! need a policy; both are the caller's.
+
+use std::fmt;
+
+use crate::frame::CONTROL_BYTES_MAX;
+use crate::reader::{Item, Reader};
+use crate::writer::Writer;
+use crate::{CloseCode, Limits, Opcode, ProtocolError, Role, UsageError, close};
+
+/// One end of a connection after the opening handshake.
+///
+/// It has two kinds of methods. [`receive`](Self::receive) takes what the socket brought and
+/// returns what it means. `send_text`, `send_binary`, `ping` and `close` turn what the caller wants
+/// into bytes. All of them append to a buffer which the caller then writes to the socket, in order.
+///
+/// ```text
+///          close                  peer's close
+///   Open ────────────► Closing ──────────────────► Closed
+///    │                    │ rule broken               ▲
+///    │                    └───────────────────────────┤
+///    └────────────────────────────────────────────────┘
+///      peer's close (echoed) or rule broken (close frame sent)
+/// ```
+///
+/// In `Closed` both ends have said their last, so the socket can be shut once the buffer is
+/// written: by the server first, as section 7.1.1 asks. How long to wait in `Closing` for the peer
+/// is the caller's to decide.
+///
+/// Between messages a server's connection is a few words and owns nothing on the heap.
+pub struct Connection {
+    reader: Reader,
+    writer: Writer,
+    state: State,
+}
+
+/// How far the closing handshake is.
+///
+/// RFC 6455 section 7.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No close frame was sent or received.
+    Open,
+    /// A close frame was sent. Messages that the peer sent before it saw ours still arrive.
+    Closing,
+    /// The peer's close frame was read, or the connection failed. Input is thrown away unread.
+    Closed,
+}
+
+/// What the peer did.
+///
+/// The payload is lent until the next call of [`Connection::receive`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A whole message of text.
+    Text(&'a str),
+    /// A whole message of bytes.
+    Binary(&'a [u8]),
+    /// A ping. The pong is already in `out`.
+    Ping(&'a [u8]),
+    /// A pong: the payload of a ping of ours, or one that nobody asked for.
+    Pong(&'a [u8]),
+    /// The peer's close frame. Unless ours went first, its echo is already in `out`. Nothing is
+    /// read after it.
+    Closed {
+        /// The peer's code; `None` if it gave none, which an API reports as 1005.
+        code: Option<CloseCode>,
+        /// The peer's words, possibly empty. They are not fit to be shown to a person.
+        reason: &'a str,
+    },
+    /// The peer broke a rule. Unless one went before, a close frame that names the rule is already
+    /// in `out`. Nothing is read after it.
+    Failed(ProtocolError),
+}
+
+impl Connection {
+    /// Returns the end that accepted the opening handshake.
+    pub fn server() -> Self {
+        Self::new(Writer::Server)
+    }
+
+    /// Returns the end that began the opening handshake.
+    ///
+    /// `seed` must come from a strong source of entropy, and serves this one connection: masking
+    /// keys are derived from it with ChaCha20. A page that could guess them could choose the bytes
+    /// on the wire (RFC 6455 section 10.3).
+    pub fn client(seed: [u8; 32]) -> Self {
+        Self::new(Writer::client(seed))
+    }
+
+    fn new(writer: Writer) -> Self {
+        Self { reader: Reader::default(), writer, state: State::Open }
+    }
+
+    /// Takes the next event from the front of `input`; call it until it returns `None`.
+    ///
+    /// `input` is what the socket brought, cut anywhere. It is unmasked in place and advanced; when
+    /// `None` is returned it is used up. Answers that the protocol demands (the pong to a ping, the
+    /// echo of a close frame, the close frame after a broken rule) are appended to `out`, never
+    /// more of them than `input` has bytes, give or take a close frame.
+    ///
+    /// A message that is whole in `input` is lent from there. One that is split is copied once, and
+    /// held while it is split, in memory of at most four times what has arrived of it (or 1 KiB)
+    /// and in the end [`Limits::message_bytes`] or twice its length. The next call frees it.
+    ///
+    /// RFC 6455 sections 5.4, 5.5 and 6.2.
+    pub fn receive<'a, 'i: 'a>(
+        &'a mut self,
+        limits: &Limits,
+        input: &mut &'i mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Event<'a>> {
+        let Self { reader, writer, state } = self;
+        if *state == State::Closed {
+            *reader = Reader::default();
+            *input = &mut [];
+            return None;
+        }
+        let item = match reader.next(writer.role(), limits, input) {
+            Ok(item) => item?,
+            Err(error) => return Some(fail(writer, state, error, out)),
+        };
+        Some(match item {
+            Item::Text(text) => Event::Text(text),
+            Item::Binary(bytes) => Event::Binary(bytes),
+            // "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response,
+            // unless it already received a Close frame." (5.5.2) So also while closing.
+            Item::Ping(payload) => {
+                writer.frame(Opcode::Pong, payload, out);
+                Event::Ping(payload)
+            }
+            Item::Pong(payload) => Event::Pong(payload),
+            Item::Close(payload) => match close::decode(payload) {
+                Ok((code, reason)) => {
+                    // "If an endpoint receives a Close frame and did not previously send a Close
+                    // frame, the endpoint MUST send a Close frame in response. (When sending a
+                    // Close frame in response, the endpoint typically echos the status code it
+                    // received.)" (5.5.1) The reason is not echoed; it was ours to read.
+                    if *state == State::Open {
+                        writer.frame(Opcode::Close, &payload[..payload.len().min(2)], out);
+                    }
+                    *state = State::Closed;
+                    Event::Closed { code, reason }
+                }
+                Err(error) => fail(writer, state, error, out),
+            },
+        })
+    }
+
+    /// Appends a message of text to `out`, in one frame.
+    ///
+    /// # Errors
+    /// [`UsageError::Closing`] once a close frame was sent.
+    pub fn send_text(&mut self, text: &str, out: &mut Vec<u8>) -> Result<(), UsageError> {
+        self.send(Opcode::Text, text.as_bytes(), out)
+    }
+
+    /// Appends a message of bytes to `out`, in one frame.
+    ///
+    /// # Errors
+    /// [`UsageError::Closing`] once a close frame was sent.
+    pub fn send_binary(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), UsageError> {
+        self.send(Opcode::Binary, bytes, out)
+    }
+
+    /// Appends a ping to `out`. The peer's pong has the same payload, of at most 125 bytes.
+    ///
+    /// RFC 6455 section 5.5.2.
+    ///
+    /// # Errors
+    /// [`UsageError::PingTooLong`], and [`UsageError::Closing`] once a close frame was sent.
+    pub fn ping(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), UsageError> {
+        if payload.len() > CONTROL_BYTES_MAX {
+            return Err(UsageError::PingTooLong);
+        }
+        self.send(Opcode::Ping, payload, out)
+    }
+
+    /// Appends a close frame to `out` and begins the closing handshake.
+    ///
+    /// Keep reading until [`Event::Closed`], for as long as the caller cares to wait. A reason of
+    /// more than 123 bytes is cut after the last character that fits.
+    ///
+    /// RFC 6455 section 7.1.2.
+    ///
+    /// # Errors
+    /// [`UsageError::CloseCode`] if the code is not [sendable](CloseCode::is_sendable), and
+    /// [`UsageError::Closing`] once a close frame was sent.
+    pub fn close(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        out: &mut Vec<u8>,
+    ) -> Result<(), UsageError> {
+        if !code.is_sendable() {
+            return Err(UsageError::CloseCode);
+        }
+        self.send(Opcode::Close, close::encode(code, reason, &mut [0; CONTROL_BYTES_MAX]), out)?;
+        self.state = State::Closing;
+        Ok(())
+    }
+
+    /// Tells whether messages can be sent: no close frame was sent or received.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Tells whether nothing more will be read: the peer closed, or the connection failed.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Returns which end this is.
+    pub fn role(&self) -> Role {
+        self.writer.role()
+    }
+
+    /// "The application MUST NOT send any more data frames after sending a Close frame." (5.5.1)
+    /// A ping of ours would not be answered either.
+    fn send(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), UsageError> {
+        match self.state {
+            State::Open => {
+                self.writer.frame(opcode, payload, out);
+                Ok(())
+            }
+            State::Closing | State::Closed => Err(UsageError::Closing),
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    /// Shows no payload: it is the user's and has no place in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("role", &self.role())
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Fails the connection (RFC 6455 section 7.1.7).
+fn fail<'a>(
+    writer: &mut Writer,
+    state: &mut State,
+    error: ProtocolError,
+    out: &mut Vec<u8>,
+) -> Event<'a> {
+    if *state == State::Open {
+        let mut buffer = [0; CONTROL_BYTES_MAX];
+        let payload = close::encode(error.code(), error.reason(), &mut buffer);
+        writer.frame(Opcode::Close, payload, out);
+    }
+    *state = State::Closed;
+    Event::Failed(error)
+}
