@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::code::Refusal;
-use crate::name::{ClientId, RoomName, RoomRef};
+use crate::id::ClientId;
+use crate::name::{RoomName, RoomRef};
 use crate::position::Position;
 
 /// Longest `type`, in bytes.

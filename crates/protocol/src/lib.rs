@@ -10,7 +10,7 @@
 //!
 //! | module | noun |
 //! |---|---|
-//! | [`name`] | rooms, users, clients |
+//! | [`name`], [`id`] | rooms; users and clients |
 //! | [`pattern`] | what the settings match rooms with |
 //! | [`position`] | epoch, offset, position |
 //! | [`command`] | what a client asks, decoded |
@@ -26,6 +26,7 @@ pub mod close;
 pub mod code;
 pub mod codec;
 pub mod command;
+pub mod id;
 pub mod name;
 pub mod pattern;
 pub mod position;
@@ -36,7 +37,8 @@ pub mod time;
 
 pub use code::{ErrorName, Refusal};
 pub use command::{Command, CommandId, Credential, Hello, Incoming, Join, Rejected};
-pub use name::{ClientId, NameError, RoomKind, RoomName, RoomRef, UserId};
+pub use id::{ClientId, UserId};
+pub use name::{NameError, RoomKind, RoomName, RoomRef};
 pub use pattern::{Pattern, PatternError};
 pub use position::{Epoch, OFFSET_MAX, Offset, Position};
 pub use publication::{Publication, Sender};

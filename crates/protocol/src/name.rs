@@ -1,25 +1,17 @@
-//! Names of rooms, users and clients: section 1.
+//! Names of rooms: section 1.
 //!
 //! A value of these types is valid by construction, so nothing behind the codec checks a name again.
-//! Matching of rooms by the settings is in [`crate::pattern`].
+//! Users and clients are in [`crate::id`]; what the settings match names with is in
+//! [`crate::pattern`].
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crate::id::{ClientId, UserId};
 
 /// Longest room name and pattern, in bytes.
 pub const ROOM_NAME_SIZE_MAX: usize = 128;
-
-/// Longest user id, group name and client id inside a room name, in bytes.
-///
-/// Smaller than a room name by enough that `$client/`, `$group/` and `$user/` always fit in front.
-pub const SEGMENT_SIZE_MAX: usize = 96;
-
-/// Length of a [`ClientId`] as text, in bytes.
-pub const CLIENT_ID_SIZE: usize = 22;
 
 /// The name of a room, valid and owned; cloning it copies a pointer.
 ///
@@ -192,124 +184,6 @@ impl<'a> RoomKind<'a> {
     }
 }
 
-/// The id of a user: one segment of a room name, at most 96 bytes. Cloning it copies a pointer.
-///
-/// Tokens with any other subject are refused (section 1), so `$user/<id>` always exists.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserId(Arc<str>);
-
-impl UserId {
-    /// Checks `id` and takes a copy.
-    ///
-    /// # Errors
-    /// The first rule that `id` breaks.
-    pub fn parse(id: &str) -> Result<Self, NameError> {
-        Self::validate_segment(id)?;
-        Ok(Self(id.into()))
-    }
-
-    /// Checks that `id` can be a user id or a group name.
-    ///
-    /// # Errors
-    /// The first rule that `id` breaks.
-    pub fn validate_segment(id: &str) -> Result<(), NameError> {
-        if id.is_empty() {
-            return Err(NameError::Empty);
-        }
-        if id.len() > SEGMENT_SIZE_MAX {
-            return Err(NameError::TooLong { limit: SEGMENT_SIZE_MAX });
-        }
-        check_segment(id)
-    }
-
-    /// The id as it goes over the wire.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
-    }
-}
-
-impl Borrow<str> for UserId {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl AsRef<str> for UserId {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::str::FromStr for UserId {
-    type Err = NameError;
-
-    fn from_str(id: &str) -> Result<Self, NameError> {
-        Self::parse(id)
-    }
-}
-
-/// The public id of a session: 128 random bits, stable over reconnects, never a credential.
-///
-/// Its text is 22 characters of base64url without padding, which is one valid segment.
-///
-/// Section 3, "A session is what its ticket says".
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientId(pub [u8; 16]);
-
-impl ClientId {
-    /// Reads the text form; only the one that [`Self::text`] writes.
-    ///
-    /// # Errors
-    /// [`NameError::BadClientId`] if it is not 22 characters of canonical base64url.
-    pub fn parse(text: &str) -> Result<Self, NameError> {
-        let mut id = [0; 16];
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut id) {
-            Ok(16) if text.len() == CLIENT_ID_SIZE => Ok(Self(id)),
-            _ => Err(NameError::BadClientId),
-        }
-    }
-
-    /// The text form, without an allocation; all of it is ASCII.
-    pub fn text(&self) -> [u8; CLIENT_ID_SIZE] {
-        let mut text = [0; CLIENT_ID_SIZE];
-        let written = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text);
-        debug_assert_eq!(written, Ok(CLIENT_ID_SIZE), "16 bytes are 22 digits of base64");
-        text
-    }
-}
-
-impl fmt::Display for ClientId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
-    }
-}
-
-impl fmt::Debug for ClientId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::str::FromStr for ClientId {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::parse(text)
-    }
-}
-
 /// The rule that a name breaks; always the fault of whoever chose the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
@@ -415,4 +289,77 @@ fn is_name_byte(byte: u8) -> bool {
         table
     };
     TABLE[byte as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_names_keep_the_rules_of_section_1() {
+        let valid = [
+            "a",
+            "general",
+            "chat/berlin",
+            "doc/42",
+            "A-Z_0.9:@|+=~",
+            "...",
+            "a/..b/.c",
+            "$all",
+            "$client/x",
+            "$user/ada@example.org",
+            "$group/team:7",
+        ];
+        for name in valid {
+            assert_eq!(RoomName::parse(name).map(|room| room.to_string()), Ok(name.to_owned()));
+        }
+        let invalid = [
+            ("", NameError::Empty),
+            ("/", NameError::EmptySegment),
+            ("/a", NameError::EmptySegment),
+            ("a/", NameError::EmptySegment),
+            ("a//b", NameError::EmptySegment),
+            (".", NameError::DotSegment),
+            ("a/../b", NameError::DotSegment),
+            ("a b", NameError::BadCharacter),
+            ("*", NameError::BadCharacter),
+            ("a$", NameError::BadCharacter),
+            ("a/$all", NameError::BadCharacter),
+            ("k\u{f6}ln", NameError::BadCharacter),
+            ("$", NameError::UnknownSpecial),
+            ("$foo", NameError::UnknownSpecial),
+            ("$foo/x", NameError::UnknownSpecial),
+            ("$all/x", NameError::UnknownSpecial),
+            ("$user", NameError::UnknownSpecial),
+            ("$$all", NameError::UnknownSpecial),
+            ("$user/", NameError::Empty),
+            ("$user/..", NameError::DotSegment),
+            ("$user/a/b", NameError::BadCharacter),
+        ];
+        for (name, rule) in invalid {
+            assert_eq!(RoomName::parse(name), Err(rule), "{name:?}");
+            assert_eq!(RoomRef::parse(name), Err(rule), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_have_at_most_128_bytes_and_ids_96() {
+        assert!(RoomName::parse(&"a".repeat(128)).is_ok());
+        assert_eq!(RoomName::parse(&"a".repeat(129)), Err(NameError::TooLong { limit: 128 }));
+        let special = |size| RoomName::parse(&format!("$client/{}", "a".repeat(size)));
+        assert!(special(96).is_ok());
+        assert_eq!(special(97), Err(NameError::TooLong { limit: 96 }));
+    }
+
+    #[test]
+    fn kind_says_what_is_addressed() {
+        let client = ClientId([7; 16]);
+        let user = UserId::parse("ada").expect("valid");
+        assert_eq!(RoomName::user(&user).kind(), RoomKind::User("ada"));
+        assert_eq!(RoomName::client(client).kind(), RoomKind::Client(&client.to_string()));
+        assert_eq!(RoomName::group("team").expect("valid").kind(), RoomKind::Group("team"));
+        assert_eq!(RoomName::all().kind(), RoomKind::All);
+        assert_eq!(RoomName::parse("user/ada").expect("valid").kind(), RoomKind::Plain);
+        assert_eq!(RoomName::group("a/b"), Err(NameError::BadCharacter));
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::name::{NameError, ROOM_NAME_SIZE_MAX, UserId, check_segment};
+use crate::id::UserId;
+use crate::name::{NameError, ROOM_NAME_SIZE_MAX, check_segment};
 
 /// A pattern over room names: `*` is one segment, `**` any number of them, also none.
 ///
@@ -120,5 +121,60 @@ fn check(text: &str) -> Result<(), NameError> {
         Some(("client" | "user" | "group", "*" | "**")) => Ok(()),
         Some(("client" | "user" | "group", id)) => UserId::validate_segment(id),
         _ => Err(NameError::UnknownSpecial),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, name: &str) -> bool {
+        Pattern::parse(pattern).expect("a valid pattern").matches(name)
+    }
+
+    #[test]
+    fn star_is_one_segment_and_two_are_any_number() {
+        for name in ["chat/a", "chat/b.c"] {
+            assert!(matches("chat/*", name) && matches("chat/**", name) && matches("**", name));
+        }
+        assert!(!matches("chat/*", "chat") && !matches("chat/*", "chat/a/b"));
+        assert!(matches("chat/**", "chat") && matches("chat/**", "chat/a/b/c"));
+        assert!(!matches("chat/**", "chats/a"));
+        assert!(matches("**/log", "log") && matches("**/log", "a/b/log"));
+        assert!(matches("a/**/b/*/c", "a/b/x/b/y/c") && !matches("a/**/b/*/c", "a/b/c"));
+        assert!(matches("general", "general") && !matches("general", "genera"));
+    }
+
+    #[test]
+    fn wildcards_never_match_a_special_name() {
+        for name in ["$all", "$user/ada"] {
+            assert!(!matches("**", name) && !matches("*", name) && !matches("*/*", name));
+        }
+        assert!(matches("$user/*", "$user/ada") && matches("$user/**", "$user/ada"));
+        assert!(matches("$user/ada", "$user/ada") && matches("$all", "$all"));
+        assert!(!matches("$user/*", "$group/ada") && !matches("$user/*", "user/ada"));
+    }
+
+    #[test]
+    fn pattern_that_can_match_nothing_is_an_error() {
+        let invalid = [
+            "",
+            "chat-*",
+            "***",
+            "a//b",
+            "a/..",
+            "$*",
+            "$**",
+            "$*/a",
+            "$foo/*",
+            "$all/*",
+            "$user",
+            "$user/*/b",
+            "a/$user",
+        ];
+        for text in invalid {
+            assert!(Pattern::parse(text).is_err(), "{text:?}");
+        }
+        assert!(Pattern::parse(&"a".repeat(129)).is_err());
     }
 }

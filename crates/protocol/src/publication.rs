@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::name::ClientId;
+use crate::id::ClientId;
 
 /// What was published, without the room and place that it got: section 2.
 ///

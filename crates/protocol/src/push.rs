@@ -1,6 +1,6 @@
 //! What the server says by itself: the payloads of its pushes. Section 4.
 
-use crate::name::ClientId;
+use crate::id::ClientId;
 use crate::position::{Offset, Position};
 
 /// The payload of `$welcome`: who you are here.

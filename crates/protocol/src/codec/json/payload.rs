@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use crate::code::Refusal;
 use crate::command::{Command, Credential, Hello, Join, SDK_SIZE_MAX, STATE_SIZE_MAX};
-use crate::name::{ClientId, RoomName};
+use crate::id::ClientId;
+use crate::name::RoomName;
 use crate::position::{Epoch, Position};
 
 use super::object::{Object, boolean, entries, integer, string};

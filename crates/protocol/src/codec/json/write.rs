@@ -1,6 +1,6 @@
 //! Appending JSON to a buffer, piece by piece.
 
-use crate::name::ClientId;
+use crate::id::ClientId;
 use crate::time::write_rfc3339_ms;
 
 /// Appends `text` as a JSON string.
