@@ -1,0 +1,437 @@
+//! What a client asks, from its text to the room's home and back.
+
+use crate::connection::{Parked, Phase, pause};
+use crate::effects::{Action, Credentials, Effects, Question, Verdict};
+use crate::id::{ConnId, Now};
+use crate::mail::{Outcome, What};
+use crate::presence::wire;
+use crate::shard::Shard;
+use bytes::Bytes;
+use clarion_protocol::command::Credential;
+use clarion_protocol::{
+    Command, CommandId, ErrorName, Incoming, Join, Position, Publication, Refusal, Reply, RoomName,
+    codec,
+};
+use std::sync::Arc;
+
+impl Shard {
+    /// One message of a client.
+    pub(crate) fn on_text(&mut self, conn: ConnId, text: &str, now: Now, fx: &mut impl Effects) {
+        let Some(connection) = self.connection(conn) else { return };
+        match connection.phase {
+            Phase::Open => self.on_message(conn, text, now, fx),
+            Phase::Hello => self.on_first(conn, text, now, fx),
+            Phase::Authenticating | Phase::Binding => {
+                connection.waiting().early.push_back(text.into());
+                self.check_commands(conn, fx);
+            }
+            Phase::Echo | Phase::Closing | Phase::Closed => {}
+        }
+    }
+
+    /// A message before the session: only a `$hello` will do.
+    fn on_first(&mut self, conn: ConnId, text: &str, now: Now, fx: &mut impl Effects) {
+        match codec::json::decode(text) {
+            Ok(Incoming { id, command: Command::Hello(hello), .. }) => {
+                self.on_hello(conn, id, hello, now, fx);
+            }
+            Ok(Incoming { id, room, key, command }) => {
+                let refusal = Refusal::unauthenticated("say $hello first");
+                let command = Some(command.kind());
+                let (room, key) = (room.as_deref(), key.as_deref());
+                self.refuse(conn, id.as_ref(), room, key, command, &refusal, now, fx);
+            }
+            Err(rejected) => self.reject(conn, &rejected, now, fx),
+        }
+    }
+
+    fn on_message(&mut self, conn: ConnId, text: &str, now: Now, fx: &mut impl Effects) {
+        let incoming = match codec::json::decode(text) {
+            Ok(incoming) => incoming,
+            Err(rejected) => return self.reject(conn, &rejected, now, fx),
+        };
+        let Incoming { id, room, key, command } = incoming;
+        let (kind, refusal) = match command {
+            Command::Hello(_) => ("$hello", Refusal::already_welcomed()),
+            Command::Ping { payload } => {
+                let frame = self.frame(|out| codec::json::pong(out, id.as_ref(), payload));
+                return self.send(conn, frame, now, fx);
+            }
+            Command::Refresh { token } => return self.on_refresh(conn, id, token, now, fx),
+            // A guest's inbox has no log, and there are no other users' acknowledged offsets yet.
+            Command::Ack { room, .. } if self.is_own(conn, &room) => {
+                ("$ack", Refusal::no_history("metadata.room"))
+            }
+            Command::Ack { .. } => ("$ack", Refusal::forbidden("this is not your own room")),
+            Command::Join { room, join } => match self.check_rooms(conn) {
+                Ok(()) => {
+                    let what = What::Join { join, server: false };
+                    return self.ask(conn, room, id, what, Action::Join, now, fx);
+                }
+                Err(refusal) => ("$join", refusal),
+            },
+            Command::Leave { room } => {
+                return self.park_or_forward(conn, room, id, What::Leave, now, fx);
+            }
+            Command::History { room, after, before, limit } => {
+                let what = What::History { after, before, limit };
+                return self.ask(conn, room, id, what, Action::History, now, fx);
+            }
+            Command::Members { room, limit, after } => {
+                let what = What::Members { limit, after };
+                return self.ask(conn, room, id, what, Action::Members, now, fx);
+            }
+            Command::State { room, value } => {
+                let what = What::State { value: value.into() };
+                return self.ask(conn, room, id, what, Action::State, now, fx);
+            }
+            Command::Publish { room, kind, payload, key, ephemeral, echo } => {
+                let rate = self.config.limits.publish_per_s;
+                let Some(connection) = self.connection(conn) else { return };
+                match connection.publish.take(rate, now.mono_us) {
+                    Err(retry_after_ms) => {
+                        let refusal = Refusal::rate_limited(u64::from(rate), retry_after_ms);
+                        let room = Some(room.as_str());
+                        let key = key.as_deref();
+                        let kind = Some(&*kind);
+                        return self.refuse(conn, id.as_ref(), room, key, kind, &refusal, now, fx);
+                    }
+                    Ok(()) => {
+                        let Some(from) = connection.sender.clone() else { return };
+                        let user = from.user.as_deref().unwrap_or_default();
+                        let principal = match &key {
+                            Some(_) => format!("u:{user}").into(),
+                            None => Box::default(),
+                        };
+                        let publication = Arc::new(Publication {
+                            kind: kind.into(),
+                            payload: Bytes::copy_from_slice(payload.as_bytes()),
+                            time_ms: now.wall_ms,
+                            from: Some(from),
+                            key: key.map(Into::into),
+                        });
+                        let what = What::Publish { publication, ephemeral, echo, principal };
+                        return self.ask(conn, room.to_name(), id, what, Action::Publish, now, fx);
+                    }
+                }
+            }
+        };
+        let (room, key) = (room.as_deref(), key.as_deref());
+        self.refuse(conn, id.as_ref(), room, key, Some(kind), &refusal, now, fx);
+    }
+
+    /// A room of `$hello.rooms`.
+    pub(crate) fn join_wanted(
+        &mut self,
+        conn: ConnId,
+        room: RoomName,
+        join: Join,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        match self.check_rooms(conn) {
+            Ok(()) => {
+                let what = What::Join { join, server: true };
+                self.ask(conn, room, None, what, Action::Join, now, fx);
+            }
+            Err(refusal) => {
+                let room = Some(room.as_str());
+                self.refuse(conn, None, room, None, Some("$join"), &refusal, now, fx);
+            }
+        }
+    }
+
+    fn check_rooms(&mut self, conn: ConnId) -> Result<(), Refusal> {
+        let limit = self.config.limits.rooms;
+        let Some(connection) = self.connection(conn) else { return Ok(()) };
+        // The session's own room does not count: the server joined it.
+        let parked = connection.waiting.as_ref().map_or(0, |waiting| {
+            waiting.parked.iter().filter(|p| matches!(p.what, What::Join { .. })).count()
+        });
+        let own = usize::from(!connection.guest);
+        if connection.rooms.len() + connection.joining as usize + parked < limit + own {
+            return Ok(());
+        }
+        Err(Refusal::new(ErrorName::RateLimited, "one connection can be in no more rooms")
+            .with_field("metadata.room")
+            .with_limit(limit as u64))
+    }
+
+    fn on_refresh(
+        &mut self,
+        conn: ConnId,
+        id: Option<CommandId>,
+        token: Credential,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connection(conn) else { return };
+        if connection.waiting().refresh.is_some() {
+            let refusal = Refusal::rate_limited(1, 1_000);
+            return self.refuse(conn, id.as_ref(), None, None, Some("$refresh"), &refusal, now, fx);
+        }
+        connection.waiting().refresh = Some(id);
+        connection.under_way += 1;
+        if let Some(outcome) = fx.authenticate(conn, &Credentials::Token(token)) {
+            self.on_authenticated(conn, outcome, now, fx);
+        }
+    }
+
+    // Permission.
+
+    /// Asks whether the command is allowed, and does it when it is.
+    fn ask(
+        &mut self,
+        conn: ConnId,
+        room: RoomName,
+        id: Option<CommandId>,
+        what: What,
+        action: Action,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        self.questions += 1;
+        let token = self.questions;
+        let Some(connection) = self.connection(conn) else { return };
+        let Some(sender) = connection.sender.clone() else { return };
+        let guest = connection.guest;
+        let behind = connection.is_parked(&room);
+        let question = Question { token, conn, sender, guest, action, room };
+        let verdict = fx.decide(&question);
+        let room = question.room;
+        match verdict {
+            Some(verdict) if !behind => self.decided(conn, room, id, what, verdict, now, fx),
+            verdict => self.park(conn, Parked { token, verdict, room, id, what }, fx),
+        }
+    }
+
+    /// A command that needs no permission; it keeps its place behind those that do.
+    fn park_or_forward(
+        &mut self,
+        conn: ConnId,
+        room: RoomName,
+        id: Option<CommandId>,
+        what: What,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connection(conn) else { return };
+        if connection.is_parked(&room) {
+            let verdict = Some(Verdict::Allow);
+            self.park(conn, Parked { token: 0, verdict, room, id, what }, fx);
+        } else {
+            self.decided(conn, room, id, what, Verdict::Allow, now, fx);
+        }
+    }
+
+    fn park(&mut self, conn: ConnId, parked: Parked, fx: &mut impl Effects) {
+        let Some(connection) = self.connection(conn) else { return };
+        connection.waiting().parked.push_back(parked);
+        self.check_commands(conn, fx);
+    }
+
+    /// A verdict that came late.
+    pub(crate) fn on_decided(
+        &mut self,
+        conn: ConnId,
+        token: u64,
+        verdict: Verdict,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connection(conn) else { return };
+        let Some(waiting) = &mut connection.waiting else { return };
+        let Some(parked) = waiting.parked.iter_mut().find(|parked| parked.token == token) else {
+            return;
+        };
+        parked.verdict = Some(verdict);
+        let room = parked.room.clone();
+        // What is first for this room may go on; what is behind it follows while it is decided.
+        while let Some(waiting) = self.connection(conn).and_then(|c| c.waiting.as_mut())
+            && let Some(first) = waiting.parked.iter().position(|parked| parked.room == room)
+            && let Some(verdict) = waiting.parked[first].verdict
+        {
+            let Parked { room, id, what, .. } =
+                waiting.parked.remove(first).expect("the position was found");
+            self.decided(conn, room, id, what, verdict, now, fx);
+        }
+        if let Some(connection) = self.connection(conn)
+            && connection.waiting.as_ref().is_some_and(|waiting| waiting.is_empty())
+        {
+            connection.waiting = None;
+        }
+        self.check_commands(conn, fx);
+    }
+
+    fn decided(
+        &mut self,
+        conn: ConnId,
+        room: RoomName,
+        id: Option<CommandId>,
+        what: What,
+        verdict: Verdict,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let refusal = match verdict {
+            Verdict::Allow => {
+                self.forward(conn, room, id, what, fx);
+                return self.check_commands(conn, fx);
+            }
+            Verdict::Deny => Refusal::forbidden("you may not do this here"),
+            Verdict::Unavailable => Refusal::unavailable("it is not known whether you may do this"),
+        };
+        let key = match &what {
+            What::Publish { publication, .. } => publication.key.as_deref(),
+            _ => None,
+        };
+        let (room, command) = (Some(room.as_str()), Some(what.command()));
+        self.refuse(conn, id.as_ref(), room, key, command, &refusal, now, fx);
+    }
+
+    /// Reads the connection only while it has fewer commands under way than it may.
+    pub(crate) fn check_commands(&mut self, conn: ConnId, fx: &mut impl Effects) {
+        let limit = self.config.limits.commands;
+        let Some(connection) = self.connection(conn) else { return };
+        let waiting = connection
+            .waiting
+            .as_ref()
+            .map_or(0, |waiting| (waiting.early.len() + waiting.parked.len()) as u32);
+        if connection.under_way + waiting >= limit {
+            self.pause(conn, pause::COMMANDS, fx);
+        } else {
+            self.unpause(conn, pause::COMMANDS, fx);
+        }
+    }
+
+    // Outcomes.
+
+    /// What came of a command.
+    pub(crate) fn on_outcome(
+        &mut self,
+        conn: ConnId,
+        room: &RoomName,
+        id: Option<&CommandId>,
+        key: Option<&str>,
+        command: Option<&str>,
+        join: bool,
+        outcome: Outcome,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        if let Some(connection) = self.connection(conn) {
+            connection.under_way = connection.under_way.saturating_sub(1);
+            connection.joining = connection.joining.saturating_sub(u32::from(join));
+        } else if !matches!(outcome, Outcome::Joined(_)) {
+            return;
+        }
+        let name = Some(room.as_str());
+        match outcome {
+            Outcome::Refused(refusal) => {
+                self.refuse(conn, id, name, key, command, &refusal, now, fx);
+            }
+            Outcome::Joined(joined) => self.on_joined(conn, room, id, *joined, now, fx),
+            Outcome::Left => self.on_left(conn, room, id, now, fx),
+            Outcome::Published { position, time_ms, duplicate, .. } => {
+                let position = position.as_ref();
+                self.answer(
+                    conn,
+                    id,
+                    name,
+                    &Reply::Published { position, time_ms, duplicate },
+                    now,
+                    fx,
+                );
+            }
+            Outcome::History { page } => {
+                let publications: Vec<_> = page
+                    .publications
+                    .iter()
+                    .map(|(offset, publication)| (*offset, &**publication))
+                    .collect();
+                let position = Position::new(page.standing.epoch, page.standing.head);
+                let reply = Reply::History {
+                    position: &position,
+                    first: page.standing.first,
+                    publications: &publications,
+                    more: page.more,
+                };
+                self.answer(conn, id, name, &reply, now, fx);
+            }
+            Outcome::Members { members, count, users, more } => {
+                let members = wire(&members);
+                let reply = Reply::Members { members: &members, count, users, more };
+                self.answer(conn, id, name, &reply, now, fx);
+            }
+            Outcome::Stated => self.answer(conn, id, name, &Reply::Empty, now, fx),
+        }
+        self.check_commands(conn, fx);
+    }
+
+    fn on_left(
+        &mut self,
+        conn: ConnId,
+        room: &RoomName,
+        id: Option<&CommandId>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        if !self.planted.is(crate::fault::Fault::DeliveryAfterLeave)
+            && let Some(local) = self.local_by_name.get(room).copied()
+        {
+            self.vacate(conn, local);
+        }
+        self.answer(conn, id, Some(room.as_str()), &Reply::Empty, now, fx);
+    }
+
+    fn answer(
+        &mut self,
+        conn: ConnId,
+        id: Option<&CommandId>,
+        room: Option<&str>,
+        reply: &Reply<'_>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        if let Some(id) = id {
+            let frame = self.frame(|out| codec::json::reply(out, id, room, reply));
+            self.send(conn, frame, now, fx);
+        }
+    }
+
+    fn reject(
+        &mut self,
+        conn: ConnId,
+        rejected: &clarion_protocol::Rejected,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let (id, room) = (rejected.id.as_ref(), rejected.room.as_deref());
+        let (key, kind) = (rejected.key.as_deref(), rejected.kind.as_deref());
+        self.refuse(conn, id, room, key, kind, &rejected.refusal, now, fx);
+    }
+
+    /// Answers a command that failed. One without id is named by room, key and command.
+    pub(crate) fn refuse(
+        &mut self,
+        conn: ConnId,
+        id: Option<&CommandId>,
+        room: Option<&str>,
+        key: Option<&str>,
+        command: Option<&str>,
+        refusal: &Refusal,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        self.counters.error(refusal.name);
+        let frame = match id {
+            Some(id) => self.frame(|out| {
+                codec::json::error(out, Some(id), room, None, None, refusal, None, None)
+            }),
+            None => self.frame(|out| {
+                codec::json::error(out, None, room, key, command, refusal, None, None)
+            }),
+        };
+        self.send(conn, frame, now, fx);
+    }
+}

@@ -1,0 +1,171 @@
+//! What an operator can set that the engine obeys. Reading files is the server's business.
+
+use clarion_protocol::{Pattern, RoomKind, RoomName};
+use clarion_store::LogLimits;
+
+/// Everything the engine needs to know, the same for all workers and fixed for a run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Workers in this process, 1 to 1,024.
+    pub workers: u16,
+    /// Bounds on what one client can make us hold.
+    pub limits: Limits,
+    /// Heartbeat.
+    pub heartbeat: Heartbeat,
+    /// Sessions.
+    pub session: Session,
+    /// Presence.
+    pub presence: Presence,
+    /// Settings by room; the first match wins, and a memory log of the default size if none does.
+    pub rooms: Vec<RoomRule>,
+    /// Key of the tickets' authentication code; the same on every worker and node.
+    pub ticket_key: [u8; 32],
+    /// Seed of everything hashed, the homes' included; the same on every worker of this process.
+    pub hash_seed: u64,
+}
+
+/// Bounds. Each says what happens at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// One message of a client, bytes; over it the connection closes with 1009. Default 65,536.
+    pub message_bytes: usize,
+    /// Frames of one message; over it 1008. Default 1,024.
+    pub fragments: u32,
+    /// One publication as delivered, bytes; over it 413 for its publisher. Default 131,072.
+    pub delivery_bytes: usize,
+    /// Bytes queued for one connection; over it members fall back to the log. Default 1 MiB.
+    pub outbox_bytes: usize,
+    /// How long a connection may stay over it; then 4108. Default 30 s, in milliseconds.
+    pub slow_grace_ms: u64,
+    /// Bytes of mail from one worker to another; over it rooms fall back to the log and the
+    /// connections that command are not read. Default 16 MiB.
+    pub mailbox_bytes: usize,
+    /// Rooms of one connection; over it 429. Default 100.
+    pub rooms: usize,
+    /// Commands of one connection under way; at it the connection is not read. Default 128.
+    pub commands: u32,
+    /// Publications a second of one connection, with bursts of as many; over it 429. 0: no limit.
+    /// Default 50.
+    pub publish_per_s: u32,
+    /// Publications in one page of `$history`; more are not given. Default 100.
+    pub page: u32,
+    /// Rooms with this worker as their home; over it 503 for whoever wants a new one.
+    /// Default 100,000.
+    pub homes: usize,
+    /// From the accepted socket to the `$welcome`; over it 4001. Default 10 s, in milliseconds.
+    pub handshake_ms: u64,
+    /// How long the peer may take to answer a close frame. Default 5 s, in milliseconds.
+    pub close_ms: u64,
+    /// A message on `/echo`, bytes. Default 16 MiB.
+    pub echo_message_bytes: usize,
+    /// Frames of one message on `/echo`. Default 100,000.
+    pub echo_fragments: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 65_536,
+            fragments: 1_024,
+            delivery_bytes: 131_072,
+            outbox_bytes: 1 << 20,
+            slow_grace_ms: 30_000,
+            mailbox_bytes: 16 << 20,
+            rooms: 100,
+            commands: 128,
+            publish_per_s: 50,
+            page: 100,
+            homes: 100_000,
+            handshake_ms: 10_000,
+            close_ms: 5_000,
+            echo_message_bytes: 16 << 20,
+            echo_fragments: 100_000,
+        }
+    }
+}
+
+/// When the server pings and when it gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Silence before a Ping, milliseconds. Default 25 s.
+    pub interval_ms: u64,
+    /// Silence after it before 4201, milliseconds. Default 10 s.
+    pub timeout_ms: u64,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { interval_ms: 25_000, timeout_ms: 10_000 }
+    }
+}
+
+/// How long a session outlives its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Life of a ticket, and of the presence of a session that lost its connection,
+    /// milliseconds. Default 60 s.
+    pub ttl_ms: u64,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self { ttl_ms: 60_000 }
+    }
+}
+
+/// How presence is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Changes of one room are merged for so long, milliseconds. Default 250.
+    pub interval_ms: u64,
+    /// In a room with more members only numbers are told. Default 500.
+    pub detail_max: usize,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { interval_ms: 250, detail_max: 500 }
+    }
+}
+
+/// Settings for the rooms that a pattern matches.
+#[derive(Clone, Debug)]
+pub struct RoomRule {
+    /// Which rooms.
+    pub pattern: Pattern,
+    /// Their settings.
+    pub settings: RoomSettings,
+}
+
+/// Settings of one room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomSettings {
+    /// The log and its bounds; `None`: the room has no log.
+    pub log: Option<LogLimits>,
+    /// Whether members are told of each other.
+    pub presence: bool,
+}
+
+impl Config {
+    /// The settings of a room.
+    ///
+    /// `$all` and `$client/` never have a log: nobody joins them, so nobody has a position. A
+    /// guest's `$user/` has none either (promise 7): [`GUEST_PREFIX`] marks those.
+    #[must_use]
+    pub fn room(&self, room: &RoomName) -> RoomSettings {
+        let unlogged = RoomSettings { log: None, presence: false };
+        match room.kind() {
+            RoomKind::All | RoomKind::Client(_) => return unlogged,
+            RoomKind::User(user) if user.starts_with(GUEST_PREFIX) => return unlogged,
+            RoomKind::User(_) | RoomKind::Group(_) | RoomKind::Plain => {}
+        }
+        if let Some(rule) = self.rooms.iter().find(|rule| rule.pattern.matches(room.as_str())) {
+            return rule.settings;
+        }
+        let presence = matches!(room.kind(), RoomKind::Plain);
+        RoomSettings { log: Some(LogLimits::default()), presence }
+    }
+}
+
+/// How the ids of guests begin; a token whose user begins so is refused.
+pub const GUEST_PREFIX: &str = "guest:";

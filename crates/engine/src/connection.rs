@@ -1,0 +1,232 @@
+//! One connection as its shard sees it: plain data.
+
+use crate::effects::{Credentials, Verdict};
+use crate::id::ConnId;
+use crate::mail::What;
+use clarion_protocol::{CommandId, Join, RoomName, Sender};
+use clarion_websocket as websocket;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What the front knows of a connection when it hands it over.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// Its name, given by the driver.
+    pub conn: ConnId,
+    /// What it asked for.
+    pub endpoint: Endpoint,
+    /// It offered `clarion.v1.json`, so it will say `$hello`.
+    pub hello: bool,
+    /// Its address, as far as proxies can be believed.
+    pub peer: SocketAddr,
+    /// What the handshake brought to say who it is.
+    pub credentials: Option<Credentials>,
+}
+
+/// What a connection asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The protocol of `spec/protocol.md`.
+    Session,
+    /// A bare echo, for conformance tools.
+    Echo,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// On `/echo`; has no session.
+    Echo,
+    /// Waits for `$hello`.
+    Hello,
+    /// Waits for whoever verifies its credentials.
+    Authenticating,
+    /// Waits for its session's home.
+    Binding,
+    /// Has a session.
+    Open,
+    /// A close frame was sent; waits for the answer, until `deadline_us`.
+    Closing,
+    /// The driver was told to close it; only `on_close` is left to come.
+    Closed,
+}
+
+/// Why a connection is not read.
+pub(crate) mod pause {
+    /// Its outbox is over the bound.
+    pub(crate) const OUTBOX: u8 = 1;
+    /// It has `limits.commands` under way.
+    pub(crate) const COMMANDS: u8 = 2;
+    /// Mail to a worker that it commands is over the bound.
+    pub(crate) const MAILBOX: u8 = 4;
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) generation: u32,
+    pub(crate) phase: Phase,
+    /// The client offered `clarion.v1.json`.
+    pub(crate) hello: bool,
+    pub(crate) guest: bool,
+    pub(crate) resumed: bool,
+    /// The client closed with 1000: the session ends with the connection.
+    pub(crate) ended: bool,
+    /// `websocket` is on loan to `on_bytes`; a close must wait for it to return.
+    pub(crate) reading: bool,
+    /// A message to `$all` was not sent to it; it is owed a `$gap`.
+    pub(crate) lost_all: bool,
+    /// A close that waits for `websocket` to return.
+    pub(crate) close: Option<(u16, &'static str)>,
+    /// Some of `pause`; empty while it is read.
+    pub(crate) paused: u8,
+    pub(crate) websocket: websocket::Connection,
+    pub(crate) sender: Option<Arc<Sender>>,
+    /// Which binding of its session this connection is.
+    pub(crate) binding: u64,
+    /// When the token behind the session ends, Unix milliseconds; 0 for never.
+    pub(crate) expires_at_ms: u64,
+    pub(crate) rooms: Vec<Membership>,
+    /// Commands whose outcome is not yet there, parked ones included.
+    pub(crate) under_way: u32,
+    /// Of them, joins: they count as rooms.
+    pub(crate) joining: u32,
+    /// What waits for a verdict or for the session; rare, so elsewhere.
+    pub(crate) waiting: Option<Box<Waiting>>,
+    pub(crate) last_input_us: u64,
+    /// When the ping that is not answered yet was sent; 0 for none.
+    pub(crate) ping_us: u64,
+    /// Last measured round trip; 0 for none.
+    pub(crate) rtt_us: u32,
+    /// When its outbox went over the bound; 0 while it is not.
+    pub(crate) slow_us: u64,
+    /// When its handshake or closing handshake is to be over.
+    pub(crate) deadline_us: u64,
+    /// Due time of its timer that counts; later ones are ignored when they fire.
+    pub(crate) armed_us: u64,
+    pub(crate) publish: Bucket,
+    pub(crate) close_code: u16,
+    pub(crate) peer: SocketAddr,
+    pub(crate) connected_at_ms: u64,
+    pub(crate) sdk: Option<Box<str>>,
+}
+
+impl Connection {
+    pub(crate) fn membership(&mut self, local: u32) -> Option<&mut Membership> {
+        self.rooms.iter_mut().find(|membership| membership.local == local)
+    }
+
+    pub(crate) fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+}
+
+/// One room that a connection is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Membership {
+    /// The room's slot on this worker.
+    pub(crate) local: u32,
+    pub(crate) seat: Seat,
+    /// It asked to be told of presence.
+    pub(crate) watch: bool,
+    /// Something without offset was not sent to it; it is owed a `$gap`.
+    pub(crate) lost: bool,
+    /// Presence was not sent to it; it is owed a fresh `$members`.
+    pub(crate) stale: bool,
+}
+
+/// Where a member stands in its room's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    /// Gets every delivery; index in the table of live members.
+    Live(u32),
+    /// Reads the log; index in the table of those behind.
+    Behind(u32),
+}
+
+/// What a connection waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// What `$hello` asked for, until the session is there.
+    pub(crate) hello: Option<Hello>,
+    /// What the handshake brought, until it is used.
+    pub(crate) credentials: Option<Credentials>,
+    /// Messages read before the session was there, in order; at most `limits.commands`, and
+    /// what the last slice held.
+    pub(crate) early: VecDeque<Box<str>>,
+    /// Commands that wait for a verdict, or behind one that does; at most `limits.commands`, and
+    /// what the last slice held.
+    pub(crate) parked: VecDeque<Parked>,
+    /// The `$refresh` whose token is being verified.
+    pub(crate) refresh: Option<Option<CommandId>>,
+}
+
+impl Waiting {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hello.is_none()
+            && self.credentials.is_none()
+            && self.early.is_empty()
+            && self.parked.is_empty()
+            && self.refresh.is_none()
+    }
+}
+
+/// What is kept of a `$hello`.
+#[derive(Debug, Default)]
+pub(crate) struct Hello {
+    pub(crate) id: Option<CommandId>,
+    pub(crate) rooms: Vec<(RoomName, Join)>,
+}
+
+/// A command that waits for its verdict.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) token: u64,
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) room: RoomName,
+    pub(crate) id: Option<CommandId>,
+    pub(crate) what: What,
+}
+
+/// A token bucket: `rate` a second, with bursts of as many.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bucket {
+    /// When the bucket would be full again, microseconds.
+    full_at_us: u64,
+}
+
+impl Bucket {
+    /// Takes one, or says after how many milliseconds there will be one.
+    pub(crate) fn take(&mut self, rate: u32, now_us: u64) -> Result<(), u64> {
+        if rate == 0 {
+            return Ok(());
+        }
+        let cost_us = 1_000_000 / u64::from(rate);
+        let full_at_us = self.full_at_us.max(now_us) + cost_us;
+        let over_us = full_at_us.saturating_sub(now_us + 1_000_000);
+        if over_us > 0 {
+            return Err(over_us.div_ceil(1_000));
+        }
+        self.full_at_us = full_at_us;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_rate_and_says_when_there_is_more() {
+        let mut bucket = Bucket::default();
+        let mut now_us = 5_000_000;
+        for _ in 0..10 {
+            bucket.take(10, now_us).unwrap();
+        }
+        assert_eq!(bucket.take(10, now_us), Err(100));
+        now_us += 100_000;
+        bucket.take(10, now_us).unwrap();
+        assert!(bucket.take(10, now_us).is_err());
+        assert!((0..1000).all(|_| bucket.take(0, now_us).is_ok()));
+    }
+}

@@ -1,0 +1,139 @@
+//! The seam between a shard and whatever drives it: the real worker, or the simulator.
+//!
+//! A shard never blocks, reads a clock or touches a socket. What it wants done it says through
+//! [`Effects`]; what came of it returns through the `on_*` methods of [`Shard`](crate::Shard).
+
+use crate::id::{ApiId, ConnId, WorkerId};
+use crate::mail::{ApiAnswer, Mail};
+use bytes::Bytes;
+use clarion_protocol::command::Credential;
+use clarion_protocol::{RoomName, Sender};
+use clarion_store::Request;
+use std::sync::Arc;
+
+/// What a shard can ask of its driver.
+///
+/// Every method returns at once. The driver owns the socket and the bytes queued for it.
+pub trait Effects {
+    /// Queues `chunk` for the connection; it is written at the end of the turn, with everything
+    /// else queued for it, in as few writes as possible.
+    ///
+    /// The queue itself is unbounded; the shard keeps the bound by asking [`Self::queued`] first.
+    fn send(&mut self, conn: ConnId, chunk: Bytes);
+
+    /// Bytes queued and not yet taken by the kernel, what TLS holds included.
+    fn queued(&self, conn: ConnId) -> usize;
+
+    /// Asks for one `on_sent` as soon as `queued(conn) <= below`, at the end of this turn at the
+    /// earliest. A second call before it came replaces the mark.
+    fn want_sent(&mut self, conn: ConnId, below: usize);
+
+    /// Ends the connection: the driver delivers no more bytes of it, and answers with exactly one
+    /// `on_close` (later, not from within this call). With `after_flush` what is queued is written
+    /// first, bounded by the driver's linger time.
+    fn close(&mut self, conn: ConnId, after_flush: bool);
+
+    /// Stops or resumes reading; effective after the slice that is being handled.
+    fn pause_read(&mut self, conn: ConnId, paused: bool);
+
+    /// Puts `mail` into the mailbox of `to`. Never blocks and keeps order per (from, to) pair.
+    /// Mail to the shard's own worker is handled before the turn ends.
+    fn post(&mut self, to: WorkerId, mail: Mail);
+
+    /// Bytes of mail posted to `to` from here that it has not yet taken, this turn's included.
+    fn mail_queued(&self, to: WorkerId) -> usize;
+
+    /// Asks for one `on_mail_room(to)` as soon as `to` has taken enough that half of
+    /// `mailbox_bytes` is free again.
+    fn want_mail_room(&mut self, to: WorkerId);
+
+    /// Hands a request to the store. The answer comes as [`Mail::Stored`] to this worker, in any
+    /// later moment of this turn or of a later one; answers for one room come in the order of
+    /// the requests.
+    fn submit(&mut self, request: Request);
+
+    /// May this be done? `None`: the answer comes later as [`Mail::Decided`] with
+    /// `question.token`.
+    fn decide(&mut self, question: &Question) -> Option<Verdict>;
+
+    /// Who is this? `None`: the answer comes later as [`Mail::Authenticated`] for `conn`.
+    fn authenticate(&mut self, conn: ConnId, credentials: &Credentials) -> Option<AuthOutcome>;
+
+    /// Answers a request of the HTTP API, exactly once.
+    fn answer(&mut self, api: ApiId, answer: ApiAnswer);
+
+    /// Fills `out` from the operating system's (or the simulator's seeded) source of randomness.
+    fn entropy(&mut self, out: &mut [u8]);
+}
+
+/// What a client wants to do to a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `$join`, also from `$hello.rooms`.
+    Join,
+    /// A publication.
+    Publish,
+    /// `$history`.
+    History,
+    /// `$members`, and `members: true` of a join.
+    Members,
+    /// `$state`.
+    State,
+}
+
+/// A permission asked for one command.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Names the parked command when the verdict comes later.
+    pub token: u64,
+    /// The connection the command came from.
+    pub conn: ConnId,
+    /// Whom the session speaks for.
+    pub sender: Arc<Sender>,
+    /// Whether the session is a guest's.
+    pub guest: bool,
+    /// What is to be done.
+    pub action: Action,
+    /// To which room.
+    pub room: RoomName,
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Allow,
+    /// 403 `forbidden`; the same command will not do better later.
+    Deny,
+    /// The decision could not be made: 503 `unavailable`, temporary.
+    Unavailable,
+}
+
+/// What a client brought to say who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// A token, from `$hello`, the `Authorization` header, the query or a cookie.
+    Token(Credential),
+    /// Nothing: a guest, where guests are allowed.
+    None,
+}
+
+/// The answer to [`Effects::authenticate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthOutcome {
+    /// The token is good.
+    User {
+        /// One segment of at most 96 bytes.
+        user: Box<str>,
+        /// Raw JSON shown to others as `info`, if any.
+        info: Option<Box<str>>,
+        /// When the token ends, Unix milliseconds.
+        expires_at_ms: Option<u64>,
+    },
+    /// No token, and guests are allowed.
+    Guest,
+    /// 401 and close 4001, with a sentence for the client.
+    Denied(&'static str),
+    /// The verifier cannot answer: close 4100, temporary.
+    Unavailable,
+}

@@ -1,0 +1,210 @@
+//! A room at its home: its order, its members, and what is under way to its log.
+//!
+//! This module is the room's state and the questions one can ask of it. What happens to it, command
+//! by command, is in `room.rs`; how members are told of each other in `presence.rs`.
+
+use crate::config::RoomSettings;
+use crate::id::{ConnRef, WorkerId};
+use crate::mail::{Origin, Present, RoomCommand};
+use crate::presence::Changes;
+use clarion_protocol::{ClientId, CommandId, Epoch, Offset, Publication, RoomName, Sender};
+use clarion_store::Key;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A room, where it is ordered.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) generation: u32,
+    pub(crate) name: RoomName,
+    pub(crate) settings: RoomSettings,
+    pub(crate) log: Log,
+    pub(crate) members: HashMap<ClientId, Member, FixedState>,
+    /// One for each worker that has members now.
+    pub(crate) workers: Vec<Subscriber>,
+    /// Appends at the store, oldest first; bounded by what connections may have under way.
+    pub(crate) appends: VecDeque<PendingAppend>,
+    /// Reads at the store, oldest first; bounded likewise.
+    pub(crate) reads: VecDeque<PendingRead>,
+    /// Who has something at the store, and what of theirs waits behind it.
+    pub(crate) busy: HashMap<ConnRef, Busy, FixedState>,
+    /// What this turn appended and is not yet posted.
+    pub(crate) batch: Batch,
+    /// Presence changes not yet told; only while there are any.
+    pub(crate) changes: Option<Box<Changes>>,
+    /// The last presence told was numbers only, because the room was too large for more.
+    pub(crate) counts_only: bool,
+    /// An idle timer is set.
+    pub(crate) idle_armed: bool,
+    pub(crate) dirty: bool,
+}
+
+/// What a home knows of its log.
+#[derive(Debug)]
+pub(crate) enum Log {
+    /// There is none.
+    None,
+    /// The store was asked where it stands; commands wait.
+    Opening(Vec<RoomCommand>),
+    /// Where it stands, as far as completions have come.
+    Open { epoch: Epoch, head: Offset },
+}
+
+/// One session in the room.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) sender: Arc<Sender>,
+    pub(crate) state: Option<Arc<str>>,
+    /// Which binding of the session spoke last.
+    pub(crate) binding: u64,
+    /// Its connection; `None` in its grace.
+    pub(crate) conn: Option<ConnRef>,
+    /// It wants to be told of presence.
+    pub(crate) watch: bool,
+}
+
+impl Member {
+    pub(crate) fn present(&self) -> Present {
+        Present { sender: Arc::clone(&self.sender), state: self.state.clone() }
+    }
+}
+
+/// A worker with members.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) worker: WorkerId,
+    pub(crate) members: u32,
+    pub(crate) watchers: u32,
+    /// Its mailbox was over the bound; it gets nothing until there is room, and then a `Skip`.
+    pub(crate) skipped: bool,
+}
+
+/// An append that the store has not answered.
+#[derive(Debug)]
+pub(crate) struct PendingAppend {
+    pub(crate) publication: Arc<Publication>,
+    pub(crate) key: Option<Key>,
+    pub(crate) asker: Asker,
+    /// Later publications with the same key, which get the same result; bounded by what
+    /// connections may have under way.
+    pub(crate) followers: Vec<Asker>,
+}
+
+/// Whom to tell what came of a command.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    pub(crate) origin: Origin,
+    pub(crate) id: Option<CommandId>,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) command: Option<Box<str>>,
+    pub(crate) join: bool,
+}
+
+/// A read that the store has not answered.
+#[derive(Debug)]
+pub(crate) enum PendingRead {
+    /// For a command: `$history`, or a `$join` that wants a replay.
+    Command(Box<RoomCommand>),
+    /// For members on a worker that stand at an offset.
+    Fetch(WorkerId, Offset),
+}
+
+/// A connection with something at the store.
+#[derive(Debug, Default)]
+pub(crate) struct Busy {
+    pub(crate) appends: u32,
+    pub(crate) reads: u32,
+    /// Its commands that must wait for those, in order; bounded by `limits.commands`.
+    pub(crate) parked: VecDeque<RoomCommand>,
+}
+
+/// Publications appended and not yet posted: whole frames, back to back.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) first: Offset,
+    pub(crate) last: Offset,
+    pub(crate) frames: Vec<u8>,
+}
+
+impl Home {
+    /// Sessions in the room, those in their grace included.
+    pub(crate) fn count(&self) -> u64 {
+        self.members.len() as u64
+    }
+
+    /// Different users in the room.
+    pub(crate) fn users(&self) -> u64 {
+        let mut users: Vec<&str> =
+            self.members.values().filter_map(|member| member.sender.user.as_deref()).collect();
+        users.sort_unstable();
+        users.dedup();
+        users.len() as u64
+    }
+
+    /// Everybody, ascending by client.
+    pub(crate) fn roster(&self) -> Vec<Present> {
+        let mut all: Vec<_> = self.members.values().map(Member::present).collect();
+        all.sort_unstable_by_key(|present| present.sender.client);
+        all
+    }
+
+    pub(crate) fn watched(&self) -> bool {
+        self.workers.iter().any(|subscriber| subscriber.watchers > 0)
+    }
+
+    pub(crate) fn subscriber(&mut self, worker: WorkerId) -> Option<&mut Subscriber> {
+        self.workers.iter_mut().find(|subscriber| subscriber.worker == worker)
+    }
+
+    /// Gives the member a connection, or none, and keeps the workers' counts right.
+    ///
+    /// Says whether the worker's first member came, so that deliveries to it begin now.
+    pub(crate) fn seat(&mut self, client: ClientId, conn: Option<ConnRef>, watch: bool) {
+        let Some(member) = self.members.get_mut(&client) else { return };
+        let before = std::mem::replace(&mut member.conn, conn);
+        let watched = std::mem::replace(&mut member.watch, watch);
+        if let Some(before) = before {
+            self.count_out(before.worker, watched);
+        }
+        if let Some(conn) = conn {
+            self.count_in(conn.worker, watch);
+        }
+    }
+
+    fn count_in(&mut self, worker: WorkerId, watch: bool) {
+        if self.subscriber(worker).is_none() {
+            self.workers.push(Subscriber { worker, members: 0, watchers: 0, skipped: false });
+        }
+        let subscriber = self.subscriber(worker).expect("pushed if it was not there");
+        subscriber.members += 1;
+        subscriber.watchers += u32::from(watch);
+    }
+
+    fn count_out(&mut self, worker: WorkerId, watch: bool) {
+        let Some(subscriber) = self.subscriber(worker) else { return };
+        subscriber.members -= 1;
+        subscriber.watchers -= u32::from(watch);
+        if subscriber.members == 0 {
+            self.workers.retain(|subscriber| subscriber.worker != worker);
+        }
+    }
+
+    /// Takes a member out for good.
+    pub(crate) fn remove(&mut self, client: ClientId) -> Option<Member> {
+        self.seat(client, None, false);
+        self.members.remove(&client)
+    }
+
+    /// Nobody is here and nothing is under way: the log alone is worth keeping, and the store does.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.members.is_empty()
+            && self.appends.is_empty()
+            && self.reads.is_empty()
+            && self.busy.is_empty()
+            && self.batch.frames.is_empty()
+            && self.changes.is_none()
+            && !matches!(self.log, Log::Opening(_))
+    }
+}

@@ -1,0 +1,446 @@
+//! What shards send each other, and what the services beside them answer.
+//!
+//! Mail is the only way in which anything crosses from one worker to another. It is plain data.
+//! Order is kept per (from, to) pair, and much of the engine rests on that: a member that joined
+//! at offset n is told so before publication n + 1 is delivered to its worker.
+
+use crate::counters::Counters;
+use crate::effects::{AuthOutcome, Verdict};
+use crate::id::{ApiId, ConnId, ConnRef, WorkerId};
+use bytes::Bytes;
+use clarion_protocol::{
+    ClientId, CommandId, Epoch, Join, Offset, Position, Publication, Refusal, RoomName, Sender,
+};
+use clarion_store::{Completion, Page};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// One item in a mailbox.
+#[derive(Debug)]
+pub enum Mail {
+    /// To a room's home: do this to the room.
+    Command(Box<RoomCommand>),
+    /// To a room's home: the connection is gone; its session stays for its grace, or ends.
+    Detach {
+        /// The room.
+        room: RoomName,
+        /// The member.
+        client: ClientId,
+        /// The connection that went. A newer one of the same session is not touched.
+        conn: ConnRef,
+        /// The client ended the session (close 1000): no grace.
+        ended: bool,
+    },
+    /// To a room's home: read the log for members on `worker` that stand at `after`.
+    Fetch {
+        /// The room.
+        room: RoomName,
+        /// Where the answer goes.
+        worker: WorkerId,
+        /// Which log the readers are in.
+        epoch: Epoch,
+        /// Their position.
+        after: Offset,
+    },
+
+    /// To a session's home: this connection now speaks for the session.
+    Bind {
+        /// The session.
+        client: ClientId,
+        /// Its connection.
+        conn: ConnRef,
+    },
+    /// To a session's home: this connection no longer does.
+    Unbind {
+        /// The session.
+        client: ClientId,
+        /// The connection that went.
+        conn: ConnRef,
+    },
+
+    /// To a connection: it speaks for its session from now on.
+    Bound {
+        /// The connection.
+        conn: ConnId,
+        /// Grows with every binding of the session; a home believes the highest.
+        binding: u64,
+    },
+    /// To a connection: a newer one took over its session.
+    Evict {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// To a connection: a whole frame for it alone.
+    Unicast {
+        /// The connection.
+        conn: ConnId,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// To a connection: what came of its command.
+    Outcome {
+        /// The connection.
+        conn: ConnId,
+        /// The room, for the reply's metadata and the member table.
+        room: RoomName,
+        /// The command's id, if it asked for a reply.
+        id: Option<CommandId>,
+        /// The key, to name a failed command without id.
+        key: Option<Box<str>>,
+        /// The command's type, for the same purpose; only without id.
+        command: Option<Box<str>>,
+        /// It was a `$join`, or one by the server.
+        join: bool,
+        /// How it ended.
+        outcome: Outcome,
+    },
+
+    /// To a worker with members: the next publications of a room, encoded.
+    Delivery {
+        /// The room.
+        room: RoomName,
+        /// Which log.
+        epoch: Epoch,
+        /// The first offset in `frames`.
+        first: Offset,
+        /// The last one.
+        last: Offset,
+        /// Whole WebSocket frames.
+        frames: Bytes,
+    },
+    /// To a worker with members: a message without offset.
+    Unlogged {
+        /// The room.
+        room: RoomName,
+        /// Who asked not to hear its own.
+        except: Option<ConnId>,
+        /// A whole WebSocket frame.
+        frame: Bytes,
+    },
+    /// To a worker with members: what lies between its position and this one was not delivered;
+    /// whoever was live must read it from the log.
+    Skip {
+        /// The room.
+        room: RoomName,
+        /// The position live delivery goes on from; `None` in a room without log, where what was
+        /// skipped is lost.
+        position: Option<Position>,
+    },
+    /// To a worker with readers: what its [`Mail::Fetch`] asked for.
+    Page {
+        /// The room.
+        room: RoomName,
+        /// The position it was asked for.
+        after: Offset,
+        /// The publications; `None` when the log could not be read.
+        page: Option<Page>,
+    },
+    /// To a room's home: a member that asked for presence missed some; send it everything.
+    Roster {
+        /// The room.
+        room: RoomName,
+        /// The member's connection.
+        conn: ConnRef,
+    },
+    /// To a worker with members that asked for them: presence changed.
+    Presence {
+        /// The room.
+        room: RoomName,
+        /// A whole WebSocket frame.
+        frame: Bytes,
+    },
+
+    /// From the store.
+    Stored(Completion),
+    /// A verdict that came late.
+    Decided {
+        /// The question's.
+        token: u64,
+        /// The connection that asked.
+        conn: ConnId,
+        /// The answer.
+        verdict: Verdict,
+    },
+    /// An authentication that came late.
+    Authenticated {
+        /// The connection that asked.
+        conn: ConnId,
+        /// The answer.
+        outcome: AuthOutcome,
+    },
+    /// From the HTTP API, to any worker.
+    Api {
+        /// Where the answer goes.
+        api: ApiId,
+        /// What is asked.
+        request: ApiRequest,
+    },
+}
+
+impl Mail {
+    /// What the item counts for in a mailbox's bound, bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        const BASE: usize = 128;
+        BASE + match self {
+            Self::Command(command) => match &command.what {
+                What::Publish { publication, .. } => publication.payload.len(),
+                What::State { value } => value.len(),
+                _ => 0,
+            },
+            Self::Delivery { frames: bytes, .. }
+            | Self::Unlogged { frame: bytes, .. }
+            | Self::Presence { frame: bytes, .. }
+            | Self::Unicast { frame: bytes, .. } => bytes.len(),
+            Self::Page { page: Some(page), .. } => {
+                page.publications.iter().map(|(_, p)| BASE + p.payload.len()).sum()
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// Something to be done at a room's home.
+#[derive(Clone, Debug)]
+pub struct RoomCommand {
+    /// Who asks.
+    pub origin: Origin,
+    /// The room.
+    pub room: RoomName,
+    /// The reply's id, if one is wanted.
+    pub id: Option<CommandId>,
+    /// What to do.
+    pub what: What,
+}
+
+/// Who asks for a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client's connection.
+    Connection {
+        /// Where.
+        conn: ConnRef,
+        /// The session's binding that sent it.
+        binding: u64,
+        /// The session's identity.
+        sender: Arc<Sender>,
+    },
+    /// The HTTP API.
+    Api(ApiId),
+}
+
+/// What is to be done to a room.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// `$join`; `server` when the server joins on the connection's behalf.
+    Join {
+        /// The command's payload.
+        join: Join,
+        /// From `$hello.rooms` or by the server itself: answered with `$joined`.
+        server: bool,
+    },
+    /// `$leave`.
+    Leave,
+    /// A publication.
+    Publish {
+        /// The publication, without its place.
+        publication: Arc<Publication>,
+        /// Asked to be delivered without being logged.
+        ephemeral: bool,
+        /// Whether the publisher's own connection gets it, too.
+        echo: bool,
+        /// For idempotency: the API key's name when there is no user.
+        principal: Box<str>,
+    },
+    /// `$history`.
+    History {
+        /// Only above this.
+        after: Option<Position>,
+        /// Only below this.
+        before: Option<Position>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// `$members`.
+    Members {
+        /// At most so many.
+        limit: Option<u32>,
+        /// Only after this client.
+        after: Option<ClientId>,
+    },
+    /// `$state`.
+    State {
+        /// Raw JSON, at most 1 KiB.
+        value: Box<str>,
+    },
+}
+
+impl What {
+    /// The command's type.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        match self {
+            Self::Join { .. } => "$join",
+            Self::Leave => "$leave",
+            Self::Publish { publication, .. } => &publication.kind,
+            Self::History { .. } => "$history",
+            Self::Members { .. } => "$members",
+            Self::State { .. } => "$state",
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It failed.
+    Refused(Refusal),
+    /// `$join` worked.
+    Joined(Box<JoinOutcome>),
+    /// `$leave` worked.
+    Left,
+    /// A publication was accepted.
+    Published {
+        /// Its place, if it was logged.
+        position: Option<Position>,
+        /// Its time, Unix milliseconds.
+        time_ms: u64,
+        /// It had been accepted before.
+        duplicate: bool,
+        /// Sessions in the room, as far as is known.
+        members: u64,
+    },
+    /// `$history` worked.
+    History {
+        /// The page, ascending.
+        page: Page,
+    },
+    /// `$members` worked.
+    Members {
+        /// This page.
+        members: Vec<Present>,
+        /// Sessions in all.
+        count: u64,
+        /// Users in all.
+        users: u64,
+        /// There are more.
+        more: bool,
+    },
+    /// `$state` worked.
+    Stated,
+}
+
+/// What a member needs to know to start.
+#[derive(Clone, Debug)]
+pub struct JoinOutcome {
+    /// The member.
+    pub client: ClientId,
+    /// Where the room stood, if it has a log.
+    pub position: Option<Position>,
+    /// The first offset that will be sent.
+    pub from: Offset,
+    /// Whether everything after the position asked for follows; `false` if none was asked for.
+    pub recovered: bool,
+    /// Who was there, if asked for.
+    pub members: Option<Snapshot>,
+    /// It wants to hear of changes.
+    pub watch: bool,
+    /// Answered with `$joined`.
+    pub server: bool,
+    /// The beginning of what is to be replayed, if anything is.
+    pub page: Option<Page>,
+}
+
+/// One session in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Who.
+    pub sender: Arc<Sender>,
+    /// What it set by `$state`, raw JSON.
+    pub state: Option<Arc<str>>,
+}
+
+/// Who is in a room.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Everybody, ascending by client; `None` when there are more than `presence.detail_max`.
+    pub all: Option<Vec<Present>>,
+    /// Sessions.
+    pub count: u64,
+    /// Users.
+    pub users: u64,
+}
+
+/// What the HTTP API asks of a worker.
+#[derive(Clone, Debug)]
+pub enum ApiRequest {
+    /// Publish; any worker passes it to the room's home.
+    Publish {
+        /// The room.
+        room: RoomName,
+        /// The publication; the worker sets nothing in it.
+        publication: Arc<Publication>,
+        /// Not to be logged.
+        ephemeral: bool,
+        /// The API key's name, for idempotency.
+        principal: Box<str>,
+    },
+    /// This worker's counters and gauges.
+    Stats,
+    /// This worker's connections, ascending by client id.
+    Clients {
+        /// Only above this id.
+        after: Option<ClientId>,
+        /// At most so many.
+        limit: usize,
+        /// Only members of this room.
+        room: Option<RoomName>,
+        /// Only this user's.
+        user: Option<Box<str>>,
+    },
+}
+
+/// What a worker answers the HTTP API.
+#[derive(Clone, Debug)]
+pub enum ApiAnswer {
+    /// To [`ApiRequest::Publish`].
+    Published {
+        /// Its place, if it was logged.
+        position: Option<Position>,
+        /// Its time, Unix milliseconds.
+        time_ms: u64,
+        /// It had been accepted before.
+        duplicate: bool,
+        /// Sessions it went to, as far as is known.
+        members: u64,
+    },
+    /// To any of them.
+    Refused(Refusal),
+    /// To [`ApiRequest::Stats`].
+    Stats(Box<Counters>),
+    /// To [`ApiRequest::Clients`].
+    Clients(Vec<ClientRow>),
+}
+
+/// One connection, for `GET /clients`.
+#[derive(Clone, Debug)]
+pub struct ClientRow {
+    /// The session's public id.
+    pub client: ClientId,
+    /// Whom it speaks for.
+    pub user: Box<str>,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Since when, Unix milliseconds.
+    pub connected_at_ms: u64,
+    /// The rooms it is in, at most 100 of them.
+    pub rooms: Vec<RoomName>,
+    /// The last measured round trip, microseconds.
+    pub rtt_us: Option<u32>,
+    /// Bytes queued for it.
+    pub outbox_bytes: usize,
+    /// Publications it is behind, summed over its rooms.
+    pub lag: u64,
+    /// What it said it runs.
+    pub sdk: Option<Box<str>>,
+}

@@ -1,0 +1,988 @@
+//! What happens to a room at its home, command by command.
+//!
+//! Commands of one connection to one room run in order: what waits for the store makes that
+//! connection's later commands to the room wait, publications excepted, which the store keeps in
+//! order itself. Whatever tells a worker a position is posted after the deliveries up to it.
+
+use crate::effects::Effects;
+use crate::fault::Fault;
+use crate::home::{Asker, Batch, Busy, Home, Log, Member, PendingAppend, PendingRead};
+use crate::id::{ConnRef, Now, WorkerId};
+use crate::mail::{ApiAnswer, JoinOutcome, Mail, Origin, Outcome, RoomCommand, What};
+use crate::router::addressed_session;
+use crate::shard::Shard;
+use crate::timers::{HomeId, Timer};
+use bytes::Bytes;
+use clarion_protocol::{
+    ClientId, Epoch, Join, Offset, Position, Publication, Refusal, RoomKind, RoomName, codec,
+};
+use clarion_store::{Appended, Completion, Key, Page, Range, Request, Standing, StoreError};
+use clarion_websocket::{Opcode, frame};
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Deliveries of one room are posted when they reach so many bytes, or when the turn ends.
+const BATCH_BYTES: usize = 64 << 10;
+/// One read for members that are behind, bytes and publications.
+const FETCH_BYTES: usize = 64 << 10;
+const FETCH_LIMIT: u32 = 512;
+/// How long a home without members is kept, microseconds.
+const IDLE_US: u64 = 30_000_000;
+/// What an envelope needs beside type, payload, sender and room, bytes; no less than it does.
+const ENVELOPE_BYTES: usize = 320;
+
+impl Shard {
+    /// A command arrived at what should be the home of its room.
+    pub(crate) fn on_command(&mut self, command: RoomCommand, now: Now, fx: &mut impl Effects) {
+        if let Some(client) = addressed_session(&command.room) {
+            return self.on_addressed(client, command, fx);
+        }
+        if matches!(command.room.kind(), RoomKind::All) {
+            return self.on_broadcast(command, fx);
+        }
+        match self.open_home(&command.room, fx) {
+            Some(id) => self.enter(id, command, now, fx),
+            None => {
+                let refusal = Refusal::unavailable("this server has as many rooms as it may have")
+                    .with_limit(self.config.limits.homes as u64);
+                self.tell(asker(&command), &command.room, Outcome::Refused(refusal), fx);
+            }
+        }
+    }
+
+    fn open_home(&mut self, room: &RoomName, fx: &mut impl Effects) -> Option<HomeId> {
+        if let Some(id) = self.find_home(room) {
+            return Some(id);
+        }
+        if self.homes.len() >= self.config.limits.homes {
+            return None;
+        }
+        self.home_generation = self.home_generation.wrapping_add(1);
+        let settings = self.config.room(room);
+        let hasher = self.router.hasher();
+        let index = self.homes.insert(Home {
+            generation: self.home_generation,
+            name: room.clone(),
+            settings,
+            log: if settings.log.is_some() { Log::Opening(Vec::new()) } else { Log::None },
+            members: HashMap::with_hasher(hasher.clone()),
+            workers: Vec::new(),
+            appends: std::collections::VecDeque::new(),
+            reads: std::collections::VecDeque::new(),
+            busy: HashMap::with_hasher(hasher),
+            batch: Batch::default(),
+            changes: None,
+            counts_only: false,
+            idle_armed: false,
+            dirty: false,
+        }) as u32;
+        let id = HomeId { index, generation: self.home_generation };
+        self.home_by_name.insert(room.clone(), index);
+        if settings.log.is_some() {
+            let fresh = new_epoch(fx);
+            fx.submit(Request::Open { token: token(id), room: room.clone(), fresh });
+        }
+        Some(id)
+    }
+
+    /// Runs a command, or lets it wait for its turn.
+    fn enter(&mut self, id: HomeId, command: RoomCommand, now: Now, fx: &mut impl Effects) {
+        let Some(home) = self.home(id) else { return };
+        if let Log::Opening(waiting) = &mut home.log {
+            waiting.push(command);
+            return;
+        }
+        if let Origin::Connection { conn, .. } = &command.origin
+            && let Some(busy) = home.busy.get_mut(conn)
+            && (!busy.parked.is_empty() || busy.blocks(&command))
+        {
+            busy.parked.push_back(command);
+            return;
+        }
+        self.run(id, command, now, fx);
+    }
+
+    fn run(&mut self, id: HomeId, command: RoomCommand, now: Now, fx: &mut impl Effects) {
+        match &command.what {
+            What::Publish { .. } => self.publish(id, command, fx),
+            What::Join { .. } => self.join(id, &command, now, fx),
+            What::History { .. } => self.history(id, command, fx),
+            What::Leave => self.leave(id, &command, now, fx),
+            What::Members { .. } => self.members(id, &command, fx),
+            What::State { .. } => self.state(id, &command, now, fx),
+        }
+    }
+
+    /// Something of this origin's at the store is done; what waited behind it may run.
+    fn settle(
+        &mut self,
+        id: HomeId,
+        origin: &Origin,
+        count: impl Fn(&mut Busy) -> &mut u32,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Origin::Connection { conn, .. } = origin else { return };
+        if let Some(busy) = self.home(id).and_then(|home| home.busy.get_mut(conn)) {
+            *count(busy) -= 1;
+        }
+        loop {
+            let Some(home) = self.home(id) else { return };
+            let Some(busy) = home.busy.get_mut(conn) else { return };
+            match busy.parked.front() {
+                Some(command) if !busy.blocks(command) => {
+                    let command = busy.parked.pop_front().expect("there is a front");
+                    self.run(id, command, now, fx);
+                }
+                Some(_) => return,
+                None => {
+                    if busy.appends == 0 && busy.reads == 0 {
+                        home.busy.remove(conn);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    // Publications.
+
+    fn publish(&mut self, id: HomeId, command: RoomCommand, fx: &mut impl Effects) {
+        let asker = asker(&command);
+        let What::Publish { publication, ephemeral, echo, principal } = command.what else {
+            return;
+        };
+        let Some(home) = self.homes.get(id.index as usize) else { return };
+        let room = home.name.clone();
+        let limit = self.config.limits.delivery_bytes;
+        if delivered_bytes(&room, &publication) > limit {
+            let refusal = Refusal::too_large("payload", limit as u64);
+            return self.tell(asker, &room, Outcome::Refused(refusal), fx);
+        }
+        match (home.settings.log, ephemeral) {
+            (Some(limits), false) => {
+                self.append(id, asker, publication, principal, limits, fx);
+            }
+            _ if publication.key.is_some() => {
+                self.tell(asker, &room, Outcome::Refused(Refusal::key_needs_log()), fx);
+            }
+            _ => {
+                let except = match &asker.origin {
+                    Origin::Connection { conn, .. } if !echo => Some(*conn),
+                    Origin::Connection { .. } | Origin::Api(_) => None,
+                };
+                self.pass(id, asker, &publication, except, fx);
+            }
+        }
+    }
+
+    fn append(
+        &mut self,
+        id: HomeId,
+        asker: Asker,
+        publication: Arc<Publication>,
+        principal: Box<str>,
+        limits: clarion_store::LogLimits,
+        fx: &mut impl Effects,
+    ) {
+        let key = publication.key.clone().map(|key| Key { principal, key });
+        let (key_race, early) =
+            (self.planted.is(Fault::KeyRace), self.planted.is(Fault::EarlyAcknowledgement));
+        let Some(home) = self.home(id) else { return };
+        let room = home.name.clone();
+        if let Origin::Connection { conn, .. } = &asker.origin {
+            home.busy.entry(*conn).or_default().appends += 1;
+        }
+        let in_flight = home.appends.iter_mut().find(|first| key.is_some() && first.key == key);
+        if let Some(first) = in_flight
+            && !key_race
+        {
+            first.followers.push(asker);
+            return;
+        }
+        let early = match &home.log {
+            Log::Open { epoch, head } if early => {
+                let offset = head + 1 + home.appends.len() as u64;
+                Some(Position::new(epoch.clone(), offset))
+            }
+            _ => None,
+        };
+        let (token, fresh) = (token(id), new_epoch(fx));
+        let pending = (Arc::clone(&publication), key.clone());
+        fx.submit(Request::Append { token, room: room.clone(), publication, key, limits, fresh });
+        let members = home.count();
+        let (publication, key) = pending;
+        let mut pending = PendingAppend { publication, key, asker, followers: Vec::new() };
+        let told = early.map(|position| {
+            let origin = pending.asker.origin.clone();
+            let quiet = Asker { id: None, key: None, command: None, join: false, origin };
+            (std::mem::replace(&mut pending.asker, quiet), position)
+        });
+        let time_ms = pending.publication.time_ms;
+        home.appends.push_back(pending);
+        if let Some((asker, position)) = told {
+            let position = Some(position);
+            let outcome = Outcome::Published { position, time_ms, duplicate: false, members };
+            self.tell(asker, &room, outcome, fx);
+        }
+    }
+
+    /// The store answered an append.
+    fn on_appended(
+        &mut self,
+        id: HomeId,
+        result: Result<Appended, StoreError>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(home) = self.home(id) else { return };
+        let Some(pending) = home.appends.pop_front() else { return };
+        let room = home.name.clone();
+        let publication = &pending.publication;
+        let outcome = match result {
+            Ok(appended) => {
+                if !appended.duplicate {
+                    self.counters.publications += 1;
+                    self.place(id, &appended, publication, fx);
+                }
+                let Appended { epoch, offset, time_ms, duplicate } = appended;
+                let position = Some(Position::new(epoch, offset));
+                let members = self.home(id).map_or(0, |home| home.count());
+                Outcome::Published { position, time_ms, duplicate, members }
+            }
+            Err(StoreError::Unavailable) => {
+                Outcome::Refused(Refusal::unavailable("the room's log cannot be written now"))
+            }
+            Err(StoreError::Unknown) => Outcome::Refused(Refusal::unavailable(
+                "it is not known whether this was kept; repeat it with the same key",
+            )),
+        };
+        let mut again = outcome.clone();
+        if let Outcome::Published { duplicate, .. } = &mut again {
+            *duplicate = true;
+        }
+        let origin = pending.asker.origin.clone();
+        self.tell(pending.asker, &room, outcome, fx);
+        self.settle(id, &origin, |busy| &mut busy.appends, now, fx);
+        for follower in pending.followers {
+            let origin = follower.origin.clone();
+            self.tell(follower, &room, again.clone(), fx);
+            self.settle(id, &origin, |busy| &mut busy.appends, now, fx);
+        }
+        self.check_idle(id, now);
+    }
+
+    /// Puts an appended publication behind those that wait to be posted.
+    fn place(
+        &mut self,
+        id: HomeId,
+        appended: &Appended,
+        publication: &Publication,
+        fx: &mut impl Effects,
+    ) {
+        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Log::Open { epoch, head } = &home.log else { return };
+        if appended.epoch != *epoch || appended.offset != head + 1 {
+            // Another log, or others appended to it: whoever is here must be told, or must read.
+            let position = Position::new(appended.epoch.clone(), appended.offset - 1);
+            self.move_to(id, &position, fx);
+        }
+        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Log::Open { epoch, head } = &mut home.log else { return };
+        *head = appended.offset;
+        if home.workers.is_empty() {
+            return;
+        }
+        let batch = &mut home.batch;
+        if batch.frames.is_empty() {
+            batch.first = appended.offset;
+        }
+        batch.last = appended.offset;
+        if self.planted.is(Fault::SkippedOffset)
+            && appended.offset % 7 == 3
+            && batch.first != batch.last
+        {
+            return;
+        }
+        let place = Some((&*epoch, appended.offset));
+        encode(&mut self.text, &mut batch.frames, home.name.as_str(), place, publication);
+        let full = batch.frames.len() >= BATCH_BYTES;
+        if !std::mem::replace(&mut home.dirty, true) {
+            self.dirty_homes.push(id);
+        }
+        if full {
+            self.flush(id, fx);
+        }
+    }
+
+    /// Makes `position` the one from which live delivery goes on, for everybody.
+    fn move_to(&mut self, id: HomeId, position: &Position, fx: &mut impl Effects) {
+        self.flush(id, fx);
+        let Some(home) = self.home(id) else { return };
+        let Position { epoch, offset } = position.clone();
+        home.log = Log::Open { epoch, head: offset };
+        let name = home.name.clone();
+        for subscriber in &mut home.workers {
+            subscriber.skipped = false;
+            let position = Some(position.clone());
+            fx.post(subscriber.worker, Mail::Skip { room: name.clone(), position });
+        }
+    }
+
+    /// Delivers a publication that is not logged.
+    fn pass(
+        &mut self,
+        id: HomeId,
+        asker: Asker,
+        publication: &Publication,
+        except: Option<ConnRef>,
+        fx: &mut impl Effects,
+    ) {
+        self.counters.publications += 1;
+        let Some(home) = self.homes.get(id.index as usize) else { return };
+        let room = home.name.clone();
+        let frame =
+            self.frame(|out| codec::json::publication(out, room.as_str(), None, publication));
+        let bound = self.config.limits.mailbox_bytes;
+        let own = self.id;
+        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        for subscriber in &mut home.workers {
+            let to = subscriber.worker;
+            if subscriber.skipped || (to != own && fx.mail_queued(to) > bound) {
+                if home.settings.log.is_none() && !std::mem::replace(&mut subscriber.skipped, true)
+                {
+                    self.skipped.push((to, id));
+                    fx.want_mail_room(to);
+                }
+                continue;
+            }
+            let except = except.filter(|conn| conn.worker == to).map(|conn| conn.conn);
+            fx.post(to, Mail::Unlogged { room: room.clone(), except, frame: frame.clone() });
+        }
+        let (time_ms, members) = (publication.time_ms, home.count());
+        let outcome = Outcome::Published { position: None, time_ms, duplicate: false, members };
+        self.tell(asker, &room, outcome, fx);
+    }
+
+    /// To `$all`: every worker walks its own connections.
+    fn on_broadcast(&mut self, command: RoomCommand, fx: &mut impl Effects) {
+        let asker = asker(&command);
+        let room = command.room;
+        let outcome = match command.what {
+            What::Publish { publication, .. } => match self.unlogged_frame(&room, &publication) {
+                Err(refusal) => Outcome::Refused(refusal),
+                Ok(frame) => {
+                    for to in self.router.workers() {
+                        if to != self.id && fx.mail_queued(to) > self.config.limits.mailbox_bytes {
+                            if !self.all_skipped.contains(&to) {
+                                self.all_skipped.push(to);
+                                fx.want_mail_room(to);
+                            }
+                            continue;
+                        }
+                        let (room, frame) = (room.clone(), frame.clone());
+                        fx.post(to, Mail::Unlogged { room, except: None, frame });
+                    }
+                    self.counters.publications += 1;
+                    let (time_ms, members) = (publication.time_ms, self.sessions.len() as u64);
+                    Outcome::Published { position: None, time_ms, duplicate: false, members }
+                }
+            },
+            other => Outcome::Refused(no_room_for(&other)),
+        };
+        self.tell(asker, &room, outcome, fx);
+    }
+
+    /// To one session, by its client id: its home knows its connection.
+    fn on_addressed(&mut self, client: ClientId, command: RoomCommand, fx: &mut impl Effects) {
+        let asker = asker(&command);
+        let room = command.room;
+        let outcome = match command.what {
+            What::Publish { publication, .. } => match self.unlogged_frame(&room, &publication) {
+                Err(refusal) => Outcome::Refused(refusal),
+                Ok(frame) => {
+                    let bound = self.sessions.get(&client).map(|binding| binding.conn);
+                    if let Some(ConnRef { worker, conn }) = bound {
+                        fx.post(worker, Mail::Unicast { conn, frame });
+                    }
+                    self.counters.publications += 1;
+                    let (time_ms, members) = (publication.time_ms, u64::from(bound.is_some()));
+                    Outcome::Published { position: None, time_ms, duplicate: false, members }
+                }
+            },
+            other => Outcome::Refused(no_room_for(&other)),
+        };
+        self.tell(asker, &room, outcome, fx);
+    }
+
+    fn unlogged_frame(
+        &mut self,
+        room: &RoomName,
+        publication: &Publication,
+    ) -> Result<Bytes, Refusal> {
+        let limit = self.config.limits.delivery_bytes;
+        if publication.key.is_some() {
+            return Err(Refusal::key_needs_log());
+        }
+        if delivered_bytes(room, publication) > limit {
+            return Err(Refusal::too_large("payload", limit as u64));
+        }
+        Ok(self.frame(|out| codec::json::publication(out, room.as_str(), None, publication)))
+    }
+
+    /// Posts what the room gathered to every worker that has members.
+    pub(crate) fn flush(&mut self, id: HomeId, fx: &mut impl Effects) {
+        let bound = self.config.limits.mailbox_bytes;
+        let own = self.id;
+        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        if home.generation != id.generation || home.batch.frames.is_empty() {
+            return;
+        }
+        let Log::Open { epoch, .. } = &home.log else { return };
+        let batch = std::mem::take(&mut home.batch);
+        let frames = Bytes::from(batch.frames);
+        for subscriber in &mut home.workers {
+            let to = subscriber.worker;
+            if subscriber.skipped {
+                continue;
+            }
+            if to != own && fx.mail_queued(to) > bound {
+                subscriber.skipped = true;
+                self.skipped.push((to, id));
+                fx.want_mail_room(to);
+                continue;
+            }
+            fx.post(
+                to,
+                Mail::Delivery {
+                    room: home.name.clone(),
+                    epoch: epoch.clone(),
+                    first: batch.first,
+                    last: batch.last,
+                    frames: frames.clone(),
+                },
+            );
+        }
+    }
+
+    /// There is room in a worker's mailbox again: say what it missed.
+    pub(crate) fn resume_worker(&mut self, to: WorkerId, fx: &mut impl Effects) {
+        let (missed, rest) =
+            std::mem::take(&mut self.skipped).into_iter().partition(|(worker, _)| *worker == to);
+        self.skipped = rest;
+        let missed: Vec<(WorkerId, HomeId)> = missed;
+        for (worker, id) in missed {
+            self.catch_up_worker(id, worker, fx);
+        }
+        if self.all_skipped.contains(&to) {
+            self.all_skipped.retain(|worker| *worker != to);
+            fx.post(to, Mail::Skip { room: RoomName::all(), position: None });
+        }
+    }
+
+    /// Ends a worker's skipping of a room, if it is skipped.
+    fn catch_up_worker(&mut self, id: HomeId, worker: WorkerId, fx: &mut impl Effects) {
+        self.flush(id, fx);
+        let Some(home) = self.home(id) else { return };
+        let position = match &home.log {
+            Log::Open { epoch, head } => Some(Position::new(epoch.clone(), *head)),
+            Log::None | Log::Opening(_) => None,
+        };
+        let room = home.name.clone();
+        let Some(subscriber) = home.subscriber(worker) else { return };
+        if std::mem::replace(&mut subscriber.skipped, false) {
+            fx.post(worker, Mail::Skip { room, position });
+        }
+    }
+
+    // Members.
+
+    fn join(&mut self, id: HomeId, command: &RoomCommand, now: Now, fx: &mut impl Effects) {
+        let outranked = !self.planted.is(Fault::DoubleResume);
+        let Some(home) = self.home(id) else { return };
+        let What::Join { join, .. } = &command.what else { return };
+        let Origin::Connection { conn, binding, sender } = &command.origin else { return };
+        let client = sender.client.expect("a session has a client id");
+        let refusal = match home.members.get(&client) {
+            Some(member) if member.conn == Some(*conn) => Some(Refusal::already_joined()),
+            // A newer connection of the session is here; this one is being closed.
+            Some(member) if member.binding > *binding && outranked => {
+                Some(Refusal::already_joined())
+            }
+            _ if join.after.is_some() && home.settings.log.is_none() => {
+                Some(Refusal::no_history("payload.after"))
+            }
+            _ if join.last.is_some() && home.settings.log.is_none() => {
+                Some(Refusal::no_history("payload.last"))
+            }
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            let room = home.name.clone();
+            return self.tell(asker(command), &room, Outcome::Refused(refusal), fx);
+        }
+        match replay_from(home, join) {
+            Some(after) => {
+                home.reads.push_back(PendingRead::Command(Box::new(command.clone())));
+                home.busy.entry(*conn).or_default().reads += 1;
+                let request = read(id, home, Range::After(after), FETCH_LIMIT, FETCH_BYTES);
+                fx.submit(request);
+            }
+            None => self.admit(id, command, None, now, fx),
+        }
+    }
+
+    /// Makes the connection a member and tells it where it stands.
+    fn admit(
+        &mut self,
+        id: HomeId,
+        command: &RoomCommand,
+        page: Option<Page>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let What::Join { join, server } = &command.what else { return };
+        let Origin::Connection { conn, binding, sender } = &command.origin else { return };
+        let client = sender.client.expect("a session has a client id");
+        self.flush(id, fx);
+        self.catch_up_worker(id, conn.worker, fx);
+        let Some(home) = self.home(id) else { return };
+        let room = home.name.clone();
+        let watch = join.members && home.settings.presence;
+        let is_new = !home.members.contains_key(&client);
+        let member = home.members.entry(client).or_insert_with(|| Member {
+            sender: Arc::clone(sender),
+            state: None,
+            binding: 0,
+            conn: None,
+            watch: false,
+        });
+        let renewed = !is_new && member.sender != *sender;
+        member.sender = Arc::clone(sender);
+        member.binding = *binding;
+        home.seat(client, Some(*conn), watch);
+        let position = match &home.log {
+            Log::Open { epoch, head } => Some(Position::new(epoch.clone(), *head)),
+            Log::None | Log::Opening(_) => None,
+        };
+        let head = position.as_ref().map_or(0, |position| position.offset);
+        let page = page.map(|page| clip(page, head));
+        let first_sent = page.as_ref().and_then(|page| page.publications.first());
+        let from = first_sent.map_or(head + 1, |(offset, _)| *offset);
+        let recovered = match (&join.after, &position) {
+            (Some(after), Some(position)) => {
+                after.epoch == position.epoch
+                    && after.offset <= head
+                    && page.as_ref().map_or(after.offset == head, |page| {
+                        page.standing.first <= after.offset + 1
+                    })
+            }
+            _ => false,
+        };
+        if is_new {
+            self.note_joined(id, client, now);
+        } else if renewed {
+            self.note_changed(id, client, now);
+        }
+        let members = if join.members { self.snapshot(id) } else { None };
+        let server = *server;
+        let outcome =
+            JoinOutcome { client, position, from, recovered, members, watch, server, page };
+        self.tell(asker(command), &room, Outcome::Joined(Box::new(outcome)), fx);
+    }
+
+    fn leave(&mut self, id: HomeId, command: &RoomCommand, now: Now, fx: &mut impl Effects) {
+        self.flush(id, fx);
+        let Some((home, client)) = self.member_of(id, command) else {
+            return self.refuse_stranger(id, command, fx);
+        };
+        let left = home.remove(client).expect("it was there");
+        let room = home.name.clone();
+        self.note_left(id, left.present(), now);
+        self.tell(asker(command), &room, Outcome::Left, fx);
+        self.check_idle(id, now);
+    }
+
+    fn state(&mut self, id: HomeId, command: &RoomCommand, now: Now, fx: &mut impl Effects) {
+        let Some((home, client)) = self.member_of(id, command) else {
+            return self.refuse_stranger(id, command, fx);
+        };
+        let What::State { value } = &command.what else { return };
+        let state = (&**value != "null").then(|| Arc::from(&**value));
+        home.members.get_mut(&client).expect("it is there").state = state;
+        let room = home.name.clone();
+        self.note_changed(id, client, now);
+        self.tell(asker(command), &room, Outcome::Stated, fx);
+    }
+
+    /// The member that a command comes from, if its connection is the one that is in the room.
+    fn member_of(&mut self, id: HomeId, command: &RoomCommand) -> Option<(&mut Home, ClientId)> {
+        let Origin::Connection { conn, sender, .. } = &command.origin else { return None };
+        let client = sender.client?;
+        let home = self.home(id)?;
+        (home.members.get(&client)?.conn == Some(*conn)).then_some((home, client))
+    }
+
+    fn refuse_stranger(&mut self, id: HomeId, command: &RoomCommand, fx: &mut impl Effects) {
+        self.tell(asker(command), &command.room, Outcome::Refused(Refusal::not_joined()), fx);
+        self.check_idle_now(id);
+    }
+
+    fn members(&mut self, id: HomeId, command: &RoomCommand, fx: &mut impl Effects) {
+        let page = self.config.limits.page;
+        let What::Members { limit, after } = &command.what else { return };
+        let Some(home) = self.home(id) else { return };
+        let limit = limit.unwrap_or(page).min(page) as usize;
+        let mut members = home.roster();
+        members.retain(|present| *after < present.sender.client || after.is_none());
+        let more = members.len() > limit;
+        members.truncate(limit);
+        let (count, users, room) = (home.count(), home.users(), home.name.clone());
+        self.tell(asker(command), &room, Outcome::Members { members, count, users, more }, fx);
+        self.check_idle_now(id);
+    }
+
+    /// A member's connection is gone.
+    pub(crate) fn on_detach(
+        &mut self,
+        room: &RoomName,
+        client: ClientId,
+        conn: ConnRef,
+        ended: bool,
+        now: Now,
+    ) {
+        let ttl_ms = self.config.session.ttl_ms;
+        let Some(id) = self.find_home(room) else { return };
+        let Some(home) = self.home(id) else { return };
+        let Some(member) = home.members.get(&client) else { return };
+        if member.conn != Some(conn) {
+            return;
+        }
+        let binding = member.binding;
+        if ended || !home.settings.presence {
+            let left = home.remove(client).expect("it is there");
+            self.note_left(id, left.present(), now);
+            return self.check_idle(id, now);
+        }
+        home.seat(client, None, false);
+        let due_us = now.mono_us + ttl_ms * 1_000;
+        self.timers.set(due_us, Timer::Grace(Box::new((id, client, binding))));
+    }
+
+    /// An absent member's grace is over.
+    pub(crate) fn end_grace(&mut self, id: HomeId, client: ClientId, binding: u64, now: Now) {
+        let Some(home) = self.home(id) else { return };
+        let Some(member) = home.members.get(&client) else { return };
+        if member.conn.is_none() && member.binding == binding {
+            let left = home.remove(client).expect("it is there");
+            self.note_left(id, left.present(), now);
+            self.check_idle(id, now);
+        }
+    }
+
+    // The log.
+
+    fn history(&mut self, id: HomeId, command: RoomCommand, fx: &mut impl Effects) {
+        let (page, bytes) = (self.config.limits.page, self.config.limits.delivery_bytes);
+        let Some(home) = self.home(id) else { return };
+        let What::History { after, before, limit } = &command.what else { return };
+        let room = home.name.clone();
+        let Log::Open { epoch, head } = &home.log else {
+            let refusal = Refusal::no_history("metadata.room");
+            return self.tell(asker(&command), &room, Outcome::Refused(refusal), fx);
+        };
+        let bound = after.as_ref().or(before.as_ref());
+        if bound.is_some_and(|bound| bound.epoch != *epoch) {
+            let refusal = Refusal::epoch_changed(Position::new(epoch.clone(), *head));
+            return self.tell(asker(&command), &room, Outcome::Refused(refusal), fx);
+        }
+        let range = match (after, before) {
+            (Some(after), _) => Range::After(after.offset),
+            (None, Some(before)) => Range::Before(before.offset.min(head + 1)),
+            (None, None) => Range::Before(head + 1),
+        };
+        let request = read(id, home, range, (*limit).min(page), bytes);
+        if let Origin::Connection { conn, .. } = &command.origin {
+            home.busy.entry(*conn).or_default().reads += 1;
+        }
+        home.reads.push_back(PendingRead::Command(Box::new(command)));
+        fx.submit(request);
+    }
+
+    /// Reads the log for members on a worker.
+    pub(crate) fn on_fetch(
+        &mut self,
+        room: RoomName,
+        worker: WorkerId,
+        epoch: &Epoch,
+        after: Offset,
+        fx: &mut impl Effects,
+    ) {
+        let id = self.find_home(&room);
+        if let Some(id) = id
+            && let Some(home) = self.home(id)
+            && matches!(&home.log, Log::Open { epoch: own, .. } if own == epoch)
+        {
+            home.reads.push_back(PendingRead::Fetch(worker, after));
+            let request = read(id, home, Range::After(after), FETCH_LIMIT, FETCH_BYTES);
+            return fx.submit(request);
+        }
+        fx.post(worker, Mail::Page { room, after, page: None });
+    }
+
+    /// The store answered a read.
+    fn on_read(
+        &mut self,
+        id: HomeId,
+        result: Result<Page, StoreError>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(home) = self.home(id) else { return };
+        let Some(read) = home.reads.pop_front() else { return };
+        let Log::Open { epoch, head } = &home.log else { return };
+        let (epoch, head) = (epoch.clone(), *head);
+        let room = home.name.clone();
+        // A page of another log is of no use: the home learns of it with the next append.
+        let page = result.ok().filter(|page| page.standing.epoch == epoch);
+        let page = page.map(|page| clip(page, head));
+        match read {
+            PendingRead::Fetch(worker, after) => {
+                self.flush(id, fx);
+                fx.post(worker, Mail::Page { room, after, page });
+            }
+            PendingRead::Command(mut command) => {
+                let origin = command.origin.clone();
+                match (&mut command.what, page) {
+                    (_, None) => {
+                        let refusal = Refusal::unavailable("the room's log cannot be read now");
+                        self.tell(asker(&command), &room, Outcome::Refused(refusal), fx);
+                    }
+                    (What::Join { join, .. }, Some(page)) => {
+                        let lost = join.after.as_ref().is_some_and(|after| {
+                            after.epoch == epoch && page.standing.first > after.offset + 1
+                        });
+                        if lost && join.last.is_some() {
+                            // The log no longer reaches back: `last` decides, unless it is less.
+                            join.after = None;
+                            self.join(id, &command, now, fx);
+                        } else {
+                            let page = (!lost).then_some(page);
+                            self.admit(id, &command, page, now, fx);
+                        }
+                    }
+                    (_, Some(page)) => {
+                        self.tell(asker(&command), &room, Outcome::History { page }, fx);
+                    }
+                }
+                self.settle(id, &origin, |busy| &mut busy.reads, now, fx);
+            }
+        }
+        self.check_idle(id, now);
+    }
+
+    pub(crate) fn on_stored(&mut self, completion: Completion, now: Now, fx: &mut impl Effects) {
+        match completion {
+            Completion::Opened { token, result } => self.on_opened(home_id(token), result, now, fx),
+            Completion::Appended { token, result } => {
+                self.on_appended(home_id(token), result, now, fx);
+            }
+            Completion::Read { token, result } => self.on_read(home_id(token), result, now, fx),
+        }
+    }
+
+    fn on_opened(
+        &mut self,
+        id: HomeId,
+        result: Result<Standing, StoreError>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(home) = self.home(id) else { return };
+        let Log::Opening(waiting) = &mut home.log else { return };
+        let waiting = std::mem::take(waiting);
+        match result {
+            Ok(standing) => {
+                home.log = Log::Open { epoch: standing.epoch, head: standing.head };
+                for command in waiting {
+                    self.enter(id, command, now, fx);
+                }
+                self.check_idle(id, now);
+            }
+            Err(StoreError::Unavailable | StoreError::Unknown) => {
+                // Nobody is a member yet; the next command asks again.
+                self.drop_home(id);
+                for command in waiting {
+                    let refusal = Refusal::unavailable("the room's log cannot be read now");
+                    self.tell(asker(&command), &command.room, Outcome::Refused(refusal), fx);
+                }
+            }
+        }
+    }
+
+    // The table of homes.
+
+    pub(crate) fn find_home(&self, room: &RoomName) -> Option<HomeId> {
+        let index = *self.home_by_name.get(room)?;
+        let generation = self.homes.get(index as usize)?.generation;
+        Some(HomeId { index, generation })
+    }
+
+    pub(crate) fn home(&mut self, id: HomeId) -> Option<&mut Home> {
+        self.homes.get_mut(id.index as usize).filter(|home| home.generation == id.generation)
+    }
+
+    fn drop_home(&mut self, id: HomeId) {
+        if self.home(id).is_some() {
+            let home = self.homes.remove(id.index as usize);
+            self.home_by_name.remove(&home.name);
+        }
+    }
+
+    /// Sets the timer that forgets the home, if there is nothing to keep it for.
+    fn check_idle(&mut self, id: HomeId, now: Now) {
+        let Some(home) = self.home(id) else { return };
+        if home.is_idle() && !std::mem::replace(&mut home.idle_armed, true) {
+            self.timers.set(now.mono_us + IDLE_US, Timer::Idle(id));
+        }
+    }
+
+    /// A command that only asked made this home: it need not outlive the turn.
+    fn check_idle_now(&mut self, id: HomeId) {
+        if self.home(id).is_some_and(|home| home.is_idle() && !home.idle_armed) {
+            self.drop_home(id);
+        }
+    }
+
+    pub(crate) fn end_idle(&mut self, id: HomeId) {
+        let Some(home) = self.home(id) else { return };
+        home.idle_armed = false;
+        if home.is_idle() {
+            self.drop_home(id);
+        }
+    }
+
+    fn tell(&mut self, asker: Asker, room: &RoomName, outcome: Outcome, fx: &mut impl Effects) {
+        match asker.origin {
+            Origin::Connection { conn, .. } => fx.post(
+                conn.worker,
+                Mail::Outcome {
+                    conn: conn.conn,
+                    room: room.clone(),
+                    id: asker.id,
+                    key: asker.key,
+                    command: asker.command,
+                    join: asker.join,
+                    outcome,
+                },
+            ),
+            Origin::Api(api) => {
+                let answer = match outcome {
+                    Outcome::Published { position, time_ms, duplicate, members } => {
+                        ApiAnswer::Published { position, time_ms, duplicate, members }
+                    }
+                    Outcome::Refused(refusal) => ApiAnswer::Refused(refusal),
+                    Outcome::Joined(_)
+                    | Outcome::Left
+                    | Outcome::History { .. }
+                    | Outcome::Members { .. }
+                    | Outcome::Stated => unreachable!("the API only publishes"),
+                };
+                fx.answer(api, answer);
+            }
+        }
+    }
+}
+
+impl Busy {
+    /// Whether a command must wait for what its connection has at the store.
+    fn blocks(&self, command: &RoomCommand) -> bool {
+        let publish = matches!(command.what, What::Publish { .. });
+        self.reads > 0 || (self.appends > 0 && !publish)
+    }
+}
+
+fn asker(command: &RoomCommand) -> Asker {
+    let key = match &command.what {
+        What::Publish { publication, .. } => publication.key.clone(),
+        _ => None,
+    };
+    let id = command.id.clone();
+    // Only a failure without id needs to be named by its command.
+    let name = id.is_none().then(|| command.what.command().into());
+    let join = matches!(command.what, What::Join { .. });
+    Asker { origin: command.origin.clone(), id, key, command: name, join }
+}
+
+/// From which offset a join replays; `None` if it does not.
+fn replay_from(home: &Home, join: &Join) -> Option<Offset> {
+    let Log::Open { epoch, head } = &home.log else { return None };
+    match (&join.after, join.last) {
+        (Some(after), _) if after.epoch == *epoch && after.offset <= *head => {
+            (after.offset < *head).then_some(after.offset)
+        }
+        (_, Some(last)) => (last > 0 && *head > 0).then(|| head.saturating_sub(u64::from(last))),
+        (_, None) => None,
+    }
+}
+
+fn read(id: HomeId, home: &Home, range: Range, limit: u32, bytes: usize) -> Request {
+    let age_ms = home.settings.log.map_or(u64::MAX, |log| log.age_ms);
+    Request::Read { token: token(id), room: home.name.clone(), range, limit, bytes, age_ms }
+}
+
+/// Takes off what the home does not know of yet: nobody may see it before its members do.
+fn clip(mut page: Page, head: Offset) -> Page {
+    let known = page.publications.partition_point(|(offset, _)| *offset <= head);
+    page.publications.truncate(known);
+    page.standing.head = page.standing.head.min(head);
+    page
+}
+
+fn no_room_for(what: &What) -> Refusal {
+    match what {
+        What::History { .. } => Refusal::no_history("metadata.room"),
+        _ => Refusal::not_joined(),
+    }
+}
+
+fn delivered_bytes(room: &RoomName, publication: &Publication) -> usize {
+    let sender = publication.from.as_ref().map_or(0, |from| {
+        from.user.as_ref().map_or(0, |user| user.len())
+            + from.info.as_ref().map_or(0, |info| info.len())
+    });
+    ENVELOPE_BYTES
+        + room.as_str().len()
+        + publication.kind.len()
+        + publication.payload.len()
+        + sender
+}
+
+/// Appends a publication as a WebSocket frame.
+fn encode(
+    text: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+    room: &str,
+    place: Option<(&Epoch, Offset)>,
+    publication: &Publication,
+) {
+    text.clear();
+    codec::json::publication(text, room, place, publication);
+    frame::encode(Opcode::Text, text, out);
+}
+
+fn new_epoch(fx: &mut impl Effects) -> Epoch {
+    let mut random = [0; 8];
+    fx.entropy(&mut random);
+    let text = format!("{:016x}", u64::from_be_bytes(random));
+    Epoch::new(&text).expect("16 bytes")
+}
+
+/// A home's id as the store carries it.
+fn token(id: HomeId) -> u64 {
+    u64::from(id.generation) << 32 | u64::from(id.index)
+}
+
+fn home_id(token: u64) -> HomeId {
+    HomeId { index: token as u32, generation: (token >> 32) as u32 }
+}

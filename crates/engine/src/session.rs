@@ -1,0 +1,366 @@
+//! Who a connection speaks for: `$hello`, tickets, the session's home, `$welcome`.
+//!
+//! The home of a session knows its connection now, and nothing else; whatever a session is, its
+//! ticket says. Two connections that resume one session meet at its home: the later wins, and each
+//! binding has a higher number than the one before, so that homes of rooms can tell which is which.
+
+use crate::config::GUEST_PREFIX;
+use crate::connection::{Hello, Phase, Waiting};
+use crate::effects::{AuthOutcome, Credentials, Effects};
+use crate::fault::Fault;
+use crate::id::{ConnId, ConnRef, Now};
+use crate::mail::{Mail, Origin, RoomCommand, What};
+use crate::shard::Shard;
+use crate::ticket::Ticket;
+use clarion_protocol::{
+    ClientId, CommandId, Join, Joined, Refusal, RoomKind, RoomName, Sender, Welcome, WelcomeLimits,
+    close, codec,
+};
+use std::sync::Arc;
+
+/// A session's connection, at the session's home.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    pub(crate) conn: ConnRef,
+}
+
+impl Shard {
+    /// The handshake may have settled who this is.
+    pub(crate) fn begin(
+        &mut self,
+        conn: ConnId,
+        credentials: Option<Credentials>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connection(conn) else { return };
+        if connection.hello {
+            connection.phase = Phase::Hello;
+            if credentials.is_some() {
+                connection.waiting().credentials = credentials;
+            }
+            return;
+        }
+        connection.phase = Phase::Authenticating;
+        let credentials = credentials.unwrap_or(Credentials::None);
+        if let Some(outcome) = fx.authenticate(conn, &credentials) {
+            self.on_authenticated(conn, outcome, now, fx);
+        }
+    }
+
+    /// The first `$hello`.
+    pub(crate) fn on_hello(
+        &mut self,
+        conn: ConnId,
+        id: Option<CommandId>,
+        hello: clarion_protocol::Hello,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let ticket = hello.ticket.and_then(|ticket| self.tickets.verify(&ticket, now.wall_ms));
+        let Some(connection) = self.connection(conn) else { return };
+        connection.sdk = hello.sdk.map(Into::into);
+        let waiting = connection.waiting();
+        waiting.hello = Some(Hello { id, rooms: hello.rooms });
+        let brought = waiting.credentials.take();
+        connection.phase = Phase::Authenticating;
+        if let Some(ticket) = ticket {
+            // A token beside the ticket must name the same user; it is verified first.
+            connection.sender = Some(Arc::new(ticket.sender));
+            connection.guest = ticket.guest;
+            connection.expires_at_ms = ticket.token_expires_at_ms;
+            connection.resumed = true;
+            if hello.token.is_none() {
+                return self.bind(conn, fx);
+            }
+        }
+        let credentials = match hello.token {
+            Some(token) => Credentials::Token(token),
+            None => brought.unwrap_or(Credentials::None),
+        };
+        if let Some(outcome) = fx.authenticate(conn, &credentials) {
+            self.on_authenticated(conn, outcome, now, fx);
+        }
+    }
+
+    pub(crate) fn on_authenticated(
+        &mut self,
+        conn: ConnId,
+        outcome: AuthOutcome,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connection(conn) else { return };
+        if connection.phase == Phase::Open {
+            return self.on_refreshed(conn, outcome, now, fx);
+        }
+        if connection.phase != Phase::Authenticating {
+            return;
+        }
+        match outcome {
+            AuthOutcome::User { user, info, expires_at_ms } => {
+                let resumed = connection.resumed
+                    && connection.sender.as_ref().is_some_and(|s| s.user.as_ref() == Some(&user));
+                let kept = connection.sender.take().filter(|_| resumed);
+                let client = kept.and_then(|sender| sender.client);
+                let client = client.unwrap_or_else(|| new_client(fx));
+                let Some(connection) = self.connection(conn) else { return };
+                connection.resumed = resumed;
+                connection.guest = false;
+                connection.expires_at_ms = expires_at_ms.unwrap_or(0);
+                let sender = Sender { client: Some(client), user: Some(user), info };
+                connection.sender = Some(Arc::new(sender));
+                self.bind(conn, fx);
+            }
+            AuthOutcome::Guest => {
+                let client = new_client(fx);
+                let Some(connection) = self.connection(conn) else { return };
+                connection.resumed = false;
+                connection.guest = true;
+                connection.expires_at_ms = 0;
+                let user = Some(format!("{GUEST_PREFIX}{client}").into());
+                connection.sender =
+                    Some(Arc::new(Sender { client: Some(client), user, info: None }));
+                self.bind(conn, fx);
+            }
+            AuthOutcome::Denied(why) => {
+                let asked = connection.waiting.as_ref().is_some_and(|w| w.hello.is_some());
+                if !connection.hello && !asked {
+                    // Nobody by the handshake, and it did not offer to say `$hello`; it still may.
+                    connection.phase = Phase::Hello;
+                    let early = connection.waiting.as_mut().map(|w| std::mem::take(&mut w.early));
+                    for text in early.into_iter().flatten() {
+                        self.on_text(conn, &text, now, fx);
+                    }
+                    return;
+                }
+                self.turn_away(
+                    conn,
+                    &Refusal::unauthenticated(why),
+                    close::UNAUTHENTICATED,
+                    now,
+                    fx,
+                );
+            }
+            AuthOutcome::Unavailable => {
+                let refusal = Refusal::unavailable("nobody can be authenticated now");
+                self.turn_away(conn, &refusal, close::OVERLOADED, now, fx);
+            }
+        }
+    }
+
+    /// Says why with an `$error`, and closes.
+    fn turn_away(
+        &mut self,
+        conn: ConnId,
+        refusal: &Refusal,
+        code: u16,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let hello = self.connection(conn).and_then(|c| c.waiting.as_mut()?.hello.take());
+        let id = hello.and_then(|hello| hello.id);
+        self.counters.error(refusal.name);
+        let frame = self.frame(|out| {
+            codec::json::error(out, id.as_ref(), None, None, None, refusal, Some(code), None);
+        });
+        self.send(conn, frame, now, fx);
+        self.close(conn, code, refusal.name.as_str(), now, fx);
+    }
+
+    fn bind(&mut self, conn: ConnId, fx: &mut impl Effects) {
+        let Some(connection) = self.connection(conn) else { return };
+        connection.phase = Phase::Binding;
+        let client = connection.client();
+        let home = self.router.session_home(client);
+        let conn = ConnRef { worker: self.id, conn };
+        fx.post(home, Mail::Bind { client, conn });
+    }
+
+    /// At the session's home: a connection speaks for it now.
+    pub(crate) fn on_bind(&mut self, client: ClientId, conn: ConnRef, fx: &mut impl Effects) {
+        self.bindings += 1;
+        let binding = self.bindings;
+        let older = self.sessions.insert(client, Binding { conn });
+        if let Some(older) = older
+            && older.conn != conn
+            && !self.planted.is(Fault::DoubleResume)
+        {
+            fx.post(older.conn.worker, Mail::Evict { conn: older.conn.conn });
+        }
+        fx.post(conn.worker, Mail::Bound { conn: conn.conn, binding });
+    }
+
+    /// At the session's home: a connection no longer does.
+    pub(crate) fn on_unbind(&mut self, client: ClientId, conn: ConnRef) {
+        if self.sessions.get(&client).is_some_and(|binding| binding.conn == conn) {
+            self.sessions.remove(&client);
+        }
+    }
+
+    pub(crate) fn on_evict(&mut self, conn: ConnId, now: Now, fx: &mut impl Effects) {
+        self.close(conn, close::REPLACED, "a newer connection took over the session", now, fx);
+    }
+
+    /// The session is this connection's: say so, and begin what it asked for.
+    pub(crate) fn on_bound(&mut self, conn: ConnId, binding: u64, now: Now, fx: &mut impl Effects) {
+        let Some(connection) = self.connection(conn) else { return };
+        if connection.phase != Phase::Binding {
+            return;
+        }
+        connection.phase = Phase::Open;
+        connection.binding = binding;
+        connection.deadline_us = 0;
+        let resumed = connection.resumed;
+        let Waiting { hello, early, .. } =
+            connection.waiting.take().map_or_else(Waiting::default, |w| *w);
+        let Hello { id, rooms } = hello.unwrap_or_default();
+        self.counters.resumed += u64::from(resumed);
+        self.welcome(conn, id.as_ref(), now, fx);
+        self.arm(conn, now);
+        self.join_own(conn, &rooms, now, fx);
+        for (room, join) in rooms {
+            if !room.kind().is_special() {
+                self.join_wanted(conn, room, join, now, fx);
+            }
+        }
+        for text in early {
+            self.on_text(conn, &text, now, fx);
+        }
+        self.check_commands(conn, fx);
+    }
+
+    fn welcome(&mut self, conn: ConnId, id: Option<&CommandId>, now: Now, fx: &mut impl Effects) {
+        let (limits, ttl_ms) = (self.config.limits, self.config.session.ttl_ms);
+        let heartbeat_ms = self.config.heartbeat.interval_ms;
+        let Some(connection) = self.connection(conn) else { return };
+        let (guest, resumed) = (connection.guest, connection.resumed);
+        let token_expires_at_ms = connection.expires_at_ms;
+        let Some(sender) = connection.sender.clone() else { return };
+        let mut expires_at_ms = now.wall_ms + ttl_ms;
+        if token_expires_at_ms > 0 {
+            expires_at_ms = expires_at_ms.min(token_expires_at_ms);
+        }
+        let ticket =
+            Ticket { sender: (*sender).clone(), guest, expires_at_ms, token_expires_at_ms };
+        let ticket = self.tickets.issue(&ticket);
+        let welcome = Welcome {
+            client: sender.client.expect("a session has a client id"),
+            user: sender.user.as_deref().unwrap_or_default(),
+            ticket: &ticket,
+            ticket_ttl_ms: expires_at_ms.saturating_sub(now.wall_ms),
+            resumed,
+            limits: WelcomeLimits {
+                message_bytes: limits.message_bytes as u64,
+                delivery_bytes: limits.delivery_bytes as u64,
+                rooms: limits.rooms as u64,
+                page: u64::from(limits.page),
+                publish_per_s: u64::from(limits.publish_per_s),
+            },
+            heartbeat_ms,
+            expires_at_ms: (token_expires_at_ms > 0).then_some(token_expires_at_ms),
+        };
+        let frame = self.frame(|out| codec::json::welcome(out, id, &welcome));
+        self.send(conn, frame, now, fx);
+    }
+
+    /// Joins the session to its own user's room.
+    ///
+    /// A guest's is an address without log or members, so there is nothing to ask anybody.
+    fn join_own(
+        &mut self,
+        conn: ConnId,
+        wanted: &[(RoomName, Join)],
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connection(conn) else { return };
+        let guest = connection.guest;
+        let Some(user) = connection.sender.as_ref().and_then(|sender| sender.user.clone()) else {
+            return;
+        };
+        let Ok(room) = RoomName::parse(&format!("$user/{user}")) else { return };
+        if guest {
+            let joined = Joined::default();
+            let frame = self.frame(|out| codec::json::joined(out, room.as_str(), &joined));
+            return self.send(conn, frame, now, fx);
+        }
+        let position = wanted.iter().find(|(wanted, _)| *wanted == room);
+        let after = position.and_then(|(_, join)| join.after.clone());
+        let join = Join { after, last: None, members: false };
+        self.forward(conn, room, None, What::Join { join, server: true }, fx);
+    }
+
+    /// Whether a room is the session's own.
+    pub(crate) fn is_own(&mut self, conn: ConnId, room: &RoomName) -> bool {
+        let user = self.connection(conn).and_then(|c| c.sender.as_ref()?.user.clone());
+        matches!((room.kind(), user), (RoomKind::User(room), Some(user)) if *room == *user)
+    }
+
+    /// Passes a command of the session on to the room's home.
+    pub(crate) fn forward(
+        &mut self,
+        conn: ConnId,
+        room: RoomName,
+        id: Option<CommandId>,
+        what: What,
+        fx: &mut impl Effects,
+    ) {
+        let worker = self.id;
+        let bound = self.config.limits.mailbox_bytes;
+        let home = self.router.room_home(&room);
+        let Some(connection) = self.connection(conn) else { return };
+        let Some(sender) = connection.sender.clone() else { return };
+        connection.under_way += 1;
+        connection.joining += u32::from(matches!(what, What::Join { .. }));
+        let binding = connection.binding;
+        let origin = Origin::Connection { conn: ConnRef { worker, conn }, binding, sender };
+        fx.post(home, Mail::Command(Box::new(RoomCommand { origin, room, id, what })));
+        if home != worker && fx.mail_queued(home) > bound {
+            self.pause(conn, crate::connection::pause::MAILBOX, fx);
+            self.mail_paused.push((home, conn));
+            fx.want_mail_room(home);
+        }
+    }
+
+    fn on_refreshed(
+        &mut self,
+        conn: ConnId,
+        outcome: AuthOutcome,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connection(conn) else { return };
+        let Some(id) = connection.waiting.as_mut().and_then(|waiting| waiting.refresh.take())
+        else {
+            return;
+        };
+        connection.under_way -= 1;
+        let own = connection.sender.as_ref().and_then(|sender| sender.user.clone());
+        let refusal = match outcome {
+            AuthOutcome::User { user, expires_at_ms, .. } if Some(&user) == own.as_ref() => {
+                connection.expires_at_ms = expires_at_ms.unwrap_or(0);
+                self.arm(conn, now);
+                let reply = clarion_protocol::Reply::Refreshed { expires_at_ms };
+                if let Some(id) = &id {
+                    let frame = self.frame(|out| codec::json::reply(out, id, None, &reply));
+                    self.send(conn, frame, now, fx);
+                }
+                return self.check_commands(conn, fx);
+            }
+            AuthOutcome::User { .. } | AuthOutcome::Guest => {
+                Refusal::forbidden("the token is another user's").with_field("payload.token")
+            }
+            AuthOutcome::Denied(why) => Refusal::unauthenticated(why).with_field("payload.token"),
+            AuthOutcome::Unavailable => Refusal::unavailable("nobody can be authenticated now"),
+        };
+        self.refuse(conn, id.as_ref(), None, None, Some("$refresh"), &refusal, now, fx);
+        self.check_commands(conn, fx);
+    }
+}
+
+fn new_client(fx: &mut impl Effects) -> ClientId {
+    let mut id = [0; 16];
+    fx.entropy(&mut id);
+    ClientId(id)
+}

@@ -1,0 +1,730 @@
+//! The shard: the whole state of one worker, and how its driver calls it.
+//!
+//! Input comes through `on_*`, output goes through [`Effects`], and [`Shard::end_of_turn`] posts
+//! what the turn gathered. The driver's turn is: events, mail, due timers, `end_of_turn`, the mail
+//! that this worker posted to itself (until there is none), one write for each connection.
+//!
+//! What happens in a room is in `room.rs`, on a connection in `command.rs` and `session.rs`.
+
+use crate::config::Config;
+use crate::connection::{Bucket, Connection, Endpoint, Open, Phase, pause};
+use crate::counters::Counters;
+use crate::effects::Effects;
+use crate::fault::{Fault, Planted};
+use crate::home::Home;
+use crate::id::{ApiId, ConnId, ConnRef, Now, WorkerId};
+use crate::local::Local;
+use crate::mail::{ApiAnswer, ApiRequest, ClientRow, Mail, Origin, RoomCommand, What};
+use crate::router::Router;
+use crate::session::Binding;
+use crate::ticket::Tickets;
+use crate::timers::{HomeId, Timer, Timers};
+use bytes::Bytes;
+use clarion_protocol::{ClientId, ErrorName, RoomName, close};
+use clarion_websocket::{self as websocket, CloseCode, Event, Opcode, frame};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use slab::Slab;
+use std::sync::Arc;
+
+/// The state of one worker: its connections, the rooms and sessions whose home it is, and the rooms
+/// in which its connections are.
+///
+/// Memory is bounded by `Config::limits` and the number of connections; every table says by what.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) id: WorkerId,
+    pub(crate) config: Arc<Config>,
+    pub(crate) router: Router,
+    pub(crate) tickets: Tickets,
+    pub(crate) planted: Planted,
+    /// By `ConnId::index`; as long as the highest index in use demands.
+    pub(crate) connections: Vec<Option<Box<Connection>>>,
+    /// Rooms with members on this worker.
+    pub(crate) locals: Slab<Local>,
+    pub(crate) local_by_name: HashMap<RoomName, u32, FixedState>,
+    /// Rooms whose home this is; at most `limits.homes`.
+    pub(crate) homes: Slab<Home>,
+    pub(crate) home_by_name: HashMap<RoomName, u32, FixedState>,
+    pub(crate) home_generation: u32,
+    /// Homes with something to post at the end of the turn.
+    pub(crate) dirty_homes: Vec<HomeId>,
+    /// Rooms that were not delivered to a worker, since its mailbox was full.
+    pub(crate) skipped: Vec<(WorkerId, HomeId)>,
+    /// Workers that missed something to `$all`.
+    pub(crate) all_skipped: Vec<WorkerId>,
+    /// Connections not read because of mail to a worker.
+    pub(crate) mail_paused: Vec<(WorkerId, ConnId)>,
+    /// Sessions whose home this is: one for each that has a connection anywhere.
+    pub(crate) sessions: HashMap<ClientId, Binding, FixedState>,
+    pub(crate) bindings: u64,
+    pub(crate) questions: u64,
+    pub(crate) timers: Timers,
+    pub(crate) counters: Counters,
+    /// Scratch for one message.
+    pub(crate) text: Vec<u8>,
+    /// Scratch for what the WebSocket layer answers by itself.
+    out: Vec<u8>,
+    open: u64,
+}
+
+impl Shard {
+    /// A shard with nothing in it. All shards of a process have the same `config`.
+    #[must_use]
+    pub fn new(id: WorkerId, config: Arc<Config>) -> Self {
+        let router = Router::new(config.workers, config.hash_seed);
+        let hasher = router.hasher();
+        Self {
+            id,
+            tickets: Tickets::new(&config.ticket_key),
+            planted: Planted::default(),
+            connections: Vec::new(),
+            locals: Slab::new(),
+            local_by_name: HashMap::with_hasher(hasher.clone()),
+            homes: Slab::new(),
+            home_by_name: HashMap::with_hasher(hasher.clone()),
+            home_generation: 0,
+            dirty_homes: Vec::new(),
+            skipped: Vec::new(),
+            all_skipped: Vec::new(),
+            mail_paused: Vec::new(),
+            sessions: HashMap::with_hasher(hasher),
+            bindings: 0,
+            questions: 0,
+            timers: Timers::default(),
+            counters: Counters::default(),
+            text: Vec::new(),
+            out: Vec::new(),
+            open: 0,
+            config,
+            router,
+        }
+    }
+
+    /// Plants a bug, to prove that the simulator finds it.
+    #[cfg(feature = "__faults")]
+    pub fn plant(&mut self, fault: Fault) {
+        self.planted.plant(fault);
+    }
+
+    /// A connection was handed over. What was read behind its handshake follows by
+    /// [`Self::on_bytes`].
+    pub fn on_open(&mut self, open: Open, now: Now, fx: &mut impl Effects) {
+        let Open { conn, endpoint, hello, peer, credentials } = open;
+        let index = conn.index as usize;
+        if self.connections.len() <= index {
+            self.connections.resize_with(index + 1, || None);
+        }
+        let phase = match endpoint {
+            Endpoint::Echo => Phase::Echo,
+            Endpoint::Session => Phase::Hello,
+        };
+        let deadline_us = match endpoint {
+            Endpoint::Echo => 0,
+            Endpoint::Session => now.mono_us + self.config.limits.handshake_ms * 1_000,
+        };
+        self.connections[index] = Some(Box::new(Connection {
+            generation: conn.generation,
+            phase,
+            hello,
+            guest: false,
+            resumed: false,
+            ended: false,
+            reading: false,
+            lost_all: false,
+            close: None,
+            paused: 0,
+            websocket: websocket::Connection::server(),
+            sender: None,
+            binding: 0,
+            expires_at_ms: 0,
+            rooms: Vec::new(),
+            under_way: 0,
+            joining: 0,
+            waiting: None,
+            last_input_us: now.mono_us,
+            ping_us: 0,
+            rtt_us: 0,
+            slow_us: 0,
+            deadline_us,
+            armed_us: u64::MAX,
+            publish: Bucket::default(),
+            close_code: CloseCode::ABNORMAL.get(),
+            peer,
+            connected_at_ms: now.wall_ms,
+            sdk: None,
+        }));
+        self.open += 1;
+        self.arm(conn, now);
+        if endpoint == Endpoint::Session {
+            self.begin(conn, credentials, now, fx);
+        }
+    }
+
+    /// Bytes came. `data` is lent for the call, and changed by it.
+    pub fn on_bytes(&mut self, conn: ConnId, data: &mut [u8], now: Now, fx: &mut impl Effects) {
+        let echo_limits = websocket::Limits {
+            message_bytes: self.config.limits.echo_message_bytes,
+            fragments: self.config.limits.echo_fragments,
+        };
+        let session_limits = websocket::Limits {
+            message_bytes: self.config.limits.message_bytes,
+            fragments: self.config.limits.fragments,
+        };
+        self.counters.bytes_in += data.len() as u64;
+        let Some(connection) = self.connection(conn) else { return };
+        if connection.phase == Phase::Closed {
+            return;
+        }
+        let echo = connection.phase == Phase::Echo;
+        let limits = if echo { echo_limits } else { session_limits };
+        connection.last_input_us = now.mono_us;
+        connection.ping_us = 0;
+        connection.reading = true;
+        let mut websocket =
+            std::mem::replace(&mut connection.websocket, websocket::Connection::server());
+        let mut out = std::mem::take(&mut self.out);
+        let mut input = data;
+        while let Some(event) = websocket.receive(&limits, &mut input, &mut out) {
+            match event {
+                Event::Text(text) => {
+                    self.counters.messages_in += 1;
+                    if echo {
+                        self.counters.messages_out += 1;
+                        frame::encode(Opcode::Text, text.as_bytes(), &mut out);
+                    } else {
+                        self.on_text(conn, text, now, fx);
+                    }
+                }
+                Event::Binary(bytes) => {
+                    self.counters.messages_in += 1;
+                    if echo {
+                        self.counters.messages_out += 1;
+                        frame::encode(Opcode::Binary, bytes, &mut out);
+                    } else {
+                        let why = "this subprotocol has no binary messages";
+                        self.close(conn, close::UNSUPPORTED_DATA, why, now, fx);
+                    }
+                }
+                Event::Ping(_) => {}
+                Event::Pong(payload) => self.on_pong(conn, payload, now),
+                Event::Closed { code, .. } => {
+                    self.end(conn, code.unwrap_or(CloseCode::NO_STATUS), true);
+                }
+                Event::Failed(error) => self.end(conn, error.code(), false),
+            }
+        }
+        if !out.is_empty() {
+            self.send_out(conn, &mut out, now, fx);
+        }
+        self.out = out;
+        let Some(connection) = self.connection(conn) else { return };
+        connection.websocket = websocket;
+        connection.reading = false;
+        if connection.phase == Phase::Closed {
+            connection.close = None;
+            fx.close(conn, true);
+        } else if let Some((code, reason)) = connection.close.take() {
+            self.send_close(conn, code, reason, now, fx);
+        }
+    }
+
+    /// The connection's outbox is below the mark that was asked for.
+    pub fn on_sent(&mut self, conn: ConnId, now: Now, fx: &mut impl Effects) {
+        let Some(connection) = self.connection(conn) else { return };
+        connection.slow_us = 0;
+        self.unpause(conn, pause::OUTBOX, fx);
+        self.pay(conn, now, fx);
+    }
+
+    /// There is room again in the mailbox of `to`.
+    pub fn on_mail_room(&mut self, to: WorkerId, _now: Now, fx: &mut impl Effects) {
+        self.resume_worker(to, fx);
+        let (ready, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.mail_paused).into_iter().partition(|(at, _)| *at == to);
+        self.mail_paused = rest;
+        for (_, conn) in ready {
+            self.unpause(conn, pause::MAILBOX, fx);
+        }
+    }
+
+    /// The connection is gone: the peer went, an error, or what [`Effects::close`] asked for.
+    pub fn on_close(&mut self, conn: ConnId, _now: Now, fx: &mut impl Effects) {
+        let Some(connection) = self.connection(conn) else { return };
+        let (ended, rooms) = (connection.ended, connection.rooms.clone());
+        let (session, code) = (connection.sender.clone(), connection.close_code);
+        *self.counters.closes.entry(code).or_default() += 1;
+        let at = ConnRef { worker: self.id, conn };
+        if let Some(client) = session.and_then(|sender| sender.client) {
+            for membership in rooms {
+                let room = self.locals[membership.local as usize].name.clone();
+                self.vacate(conn, membership.local);
+                let home = self.router.room_home(&room);
+                fx.post(home, Mail::Detach { room, client, conn: at, ended });
+            }
+            let home = self.router.session_home(client);
+            fx.post(home, Mail::Unbind { client, conn: at });
+        }
+        self.connections[conn.index as usize] = None;
+        self.open -= 1;
+    }
+
+    /// Mail came, from a worker, a service, the API or this shard itself.
+    pub fn on_mail(&mut self, mail: Mail, now: Now, fx: &mut impl Effects) {
+        match mail {
+            Mail::Command(command) => self.on_command(*command, now, fx),
+            Mail::Detach { room, client, conn, ended } => {
+                self.on_detach(&room, client, conn, ended, now);
+            }
+            Mail::Fetch { room, worker, epoch, after } => {
+                self.on_fetch(room, worker, &epoch, after, fx);
+            }
+            Mail::Bind { client, conn } => self.on_bind(client, conn, fx),
+            Mail::Unbind { client, conn } => self.on_unbind(client, conn),
+            Mail::Bound { conn, binding } => self.on_bound(conn, binding, now, fx),
+            Mail::Evict { conn } => self.on_evict(conn, now, fx),
+            Mail::Unicast { conn, frame } => {
+                if self.is_open(conn) {
+                    self.unicast(conn, frame, now, fx);
+                }
+            }
+            Mail::Outcome { conn, room, id, key, command, join, outcome } => {
+                let (id, key, command) = (id.as_ref(), key.as_deref(), command.as_deref());
+                self.on_outcome(conn, &room, id, key, command, join, outcome, now, fx);
+            }
+            Mail::Delivery { room, epoch, first, last, frames } => {
+                self.on_delivery(&room, epoch, first, last, &frames, now, fx);
+            }
+            Mail::Unlogged { room, except, frame } => {
+                self.on_unlogged(&room, except, &frame, now, fx);
+            }
+            Mail::Skip { room, position } => self.on_skip(&room, position, now, fx),
+            Mail::Page { room, after, page } => self.on_page(&room, after, page, now, fx),
+            Mail::Roster { room, conn } => self.send_roster(&room, conn, fx),
+            Mail::Presence { room, frame } => self.on_presence(&room, &frame, now, fx),
+            Mail::Stored(completion) => self.on_stored(completion, now, fx),
+            Mail::Decided { token, conn, verdict } => {
+                self.on_decided(conn, token, verdict, now, fx)
+            }
+            Mail::Authenticated { conn, outcome } => self.on_authenticated(conn, outcome, now, fx),
+            Mail::Api { api, request } => self.on_api(api, request, fx),
+        }
+    }
+
+    /// Does what is due. Call it when [`Self::next_deadline`] has come; more often does no harm.
+    pub fn on_tick(&mut self, now: Now, fx: &mut impl Effects) {
+        while let Some((due_us, timer)) = self.timers.pop(now.mono_us) {
+            match timer {
+                Timer::Connection(conn) => self.on_deadline(conn, due_us, now, fx),
+                Timer::Presence(home) => self.tell_presence(home, fx),
+                Timer::Idle(home) => self.end_idle(home),
+                Timer::Grace(grace) => {
+                    let (home, client, binding) = *grace;
+                    self.end_grace(home, client, binding, now);
+                }
+                Timer::Refetch(conn, local) => self.refetch(conn, local, now, fx),
+            }
+        }
+    }
+
+    /// When [`Self::on_tick`] has something to do, on the monotonic clock.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.timers.next_us()
+    }
+
+    /// The server stops: every connection is closed with 1001, behind what is queued for it.
+    pub fn on_shutdown(&mut self, now: Now, fx: &mut impl Effects) {
+        for conn in self.all_connections() {
+            self.close(conn, close::GOING_AWAY, "the server stops", now, fx);
+        }
+    }
+
+    /// Posts what this turn gathered for many at once.
+    pub fn end_of_turn(&mut self, _now: Now, fx: &mut impl Effects) {
+        for id in std::mem::take(&mut self.dirty_homes) {
+            if let Some(home) = self.home(id) {
+                home.dirty = false;
+            }
+            self.flush(id, fx);
+        }
+    }
+
+    /// Totals and gauges of this moment.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        counters.connections = self.open;
+        counters.rooms = self.homes.len() as u64;
+        counters.members = self.homes.iter().map(|(_, home)| home.count()).sum();
+        counters
+    }
+
+    /// Connections, those included that are being closed.
+    #[must_use]
+    pub fn open_count(&self) -> u64 {
+        self.open
+    }
+
+    /// Whether a room's home is here and in use, so that its log must not be forgotten.
+    #[must_use]
+    pub fn is_home(&self, room: &RoomName) -> bool {
+        self.home_by_name.contains_key(room)
+    }
+
+    // The table of connections.
+
+    pub(crate) fn connection(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let stale = self.planted.is(Fault::StaleGeneration);
+        let connection = self.connections.get_mut(conn.index as usize)?.as_deref_mut()?;
+        (connection.generation == conn.generation || stale).then_some(connection)
+    }
+
+    pub(crate) fn is_open(&mut self, conn: ConnId) -> bool {
+        self.connection(conn).is_some_and(|connection| connection.phase == Phase::Open)
+    }
+
+    fn all_connections(&self) -> Vec<ConnId> {
+        let id = |(index, slot): (usize, &Option<Box<Connection>>)| {
+            let generation = slot.as_ref()?.generation;
+            Some(ConnId { index: index as u32, generation })
+        };
+        self.connections.iter().enumerate().filter_map(id).collect()
+    }
+
+    // Sending.
+
+    /// A message as one WebSocket frame.
+    pub(crate) fn frame(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+        self.text.clear();
+        write(&mut self.text);
+        let mut out = Vec::with_capacity(self.text.len() + 10);
+        frame::encode(Opcode::Text, &self.text, &mut out);
+        Bytes::from(out)
+    }
+
+    /// Queues a frame; whoever it puts over the bound is not read until it has drained.
+    ///
+    /// What a connection is sent this way is bounded by what it asked for, and it cannot ask while
+    /// it is not read; deliveries check the bound first.
+    pub(crate) fn send(&mut self, conn: ConnId, frame: Bytes, now: Now, fx: &mut impl Effects) {
+        match self.connection(conn) {
+            Some(connection) if connection.may_send() => {}
+            _ => return,
+        }
+        self.counters.messages_out += 1;
+        self.counters.bytes_out += frame.len() as u64;
+        fx.send(conn, frame);
+        self.check_outbox(conn, now, fx);
+    }
+
+    /// Queues what the WebSocket layer or the echo wrote.
+    fn send_out(&mut self, conn: ConnId, out: &mut Vec<u8>, now: Now, fx: &mut impl Effects) {
+        /// From here on the buffer is given away instead of copied.
+        const COPY_MAX: usize = 4 << 10;
+        self.counters.bytes_out += out.len() as u64;
+        let chunk = if out.len() > COPY_MAX {
+            Bytes::from(std::mem::take(out))
+        } else {
+            let chunk = Bytes::copy_from_slice(out);
+            out.clear();
+            chunk
+        };
+        fx.send(conn, chunk);
+        self.check_outbox(conn, now, fx);
+    }
+
+    fn unicast(&mut self, conn: ConnId, frame: Bytes, now: Now, fx: &mut impl Effects) {
+        if fx.queued(conn) > self.config.limits.outbox_bytes {
+            if let Some(connection) = self.connection(conn) {
+                connection.lost_all = true;
+            }
+            return self.slow(conn, now, fx);
+        }
+        self.counters.deliveries += 1;
+        self.send(conn, frame, now, fx);
+    }
+
+    fn check_outbox(&mut self, conn: ConnId, now: Now, fx: &mut impl Effects) {
+        let queued = fx.queued(conn);
+        self.counters.outbox_bytes_max = self.counters.outbox_bytes_max.max(queued as u64);
+        if queued > self.config.limits.outbox_bytes {
+            self.slow(conn, now, fx);
+        }
+    }
+
+    /// The connection does not keep up: it is not read until it does, and closed if it never does.
+    pub(crate) fn slow(&mut self, conn: ConnId, now: Now, fx: &mut impl Effects) {
+        let low = self.config.limits.outbox_bytes / 2;
+        let Some(connection) = self.connection(conn) else { return };
+        if connection.slow_us == 0 {
+            connection.slow_us = now.mono_us.max(1);
+            self.arm(conn, now);
+        }
+        self.pause(conn, pause::OUTBOX, fx);
+        fx.want_sent(conn, low);
+    }
+
+    pub(crate) fn pause(&mut self, conn: ConnId, why: u8, fx: &mut impl Effects) {
+        if why == pause::OUTBOX && self.planted.is(Fault::LostPause) {
+            return;
+        }
+        let Some(connection) = self.connection(conn) else { return };
+        let before = connection.paused;
+        connection.paused |= why;
+        if before == 0 {
+            fx.pause_read(conn, true);
+        }
+    }
+
+    pub(crate) fn unpause(&mut self, conn: ConnId, why: u8, fx: &mut impl Effects) {
+        let Some(connection) = self.connection(conn) else { return };
+        let before = connection.paused;
+        connection.paused &= !why;
+        if before != 0 && connection.paused == 0 {
+            fx.pause_read(conn, false);
+        }
+    }
+
+    // Closing.
+
+    /// Begins the closing handshake.
+    pub(crate) fn close(
+        &mut self,
+        conn: ConnId,
+        code: u16,
+        reason: &'static str,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connection(conn) else { return };
+        if matches!(connection.phase, Phase::Closing | Phase::Closed) {
+            return;
+        }
+        connection.phase = Phase::Closing;
+        connection.close_code = code;
+        if connection.reading {
+            connection.close = Some((code, reason));
+        } else {
+            self.send_close(conn, code, reason, now, fx);
+        }
+    }
+
+    fn send_close(
+        &mut self,
+        conn: ConnId,
+        code: u16,
+        reason: &str,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let close_us = self.config.limits.close_ms * 1_000;
+        let Some(connection) = self.connection(conn) else { return };
+        connection.deadline_us = now.mono_us + close_us;
+        let mut out = Vec::new();
+        let code = CloseCode::new(code).expect("our own codes are valid");
+        // A connection that is closed already has nothing more to say.
+        let _ = connection.websocket.close(code, reason, &mut out);
+        if connection.paused != 0 {
+            // The answer must be read.
+            connection.paused = 0;
+            fx.pause_read(conn, false);
+        }
+        self.counters.bytes_out += out.len() as u64;
+        fx.send(conn, Bytes::from(out));
+        self.arm(conn, now);
+    }
+
+    /// The peer closed, or broke a rule; the answer is in what will be sent.
+    fn end(&mut self, conn: ConnId, code: CloseCode, by_peer: bool) {
+        let Some(connection) = self.connection(conn) else { return };
+        if connection.phase != Phase::Closing {
+            connection.close_code = code.get();
+            connection.ended = by_peer && code == CloseCode::NORMAL;
+        }
+        connection.phase = Phase::Closed;
+    }
+
+    // Time.
+
+    /// Sets the connection's timer for its earliest deadline.
+    pub(crate) fn arm(&mut self, conn: ConnId, now: Now) {
+        let due_us = self.due(conn, now);
+        let Some(connection) = self.connection(conn) else { return };
+        if due_us < connection.armed_us {
+            connection.armed_us = due_us;
+            self.timers.set(due_us, Timer::Connection(conn));
+        }
+    }
+
+    /// When something has to be done about the connection at the latest.
+    fn due(&mut self, conn: ConnId, now: Now) -> u64 {
+        let heartbeat = self.config.heartbeat;
+        let grace_us = self.config.limits.slow_grace_ms * 1_000;
+        let Some(connection) = self.connection(conn) else { return u64::MAX };
+        let mut due_us = u64::MAX;
+        if connection.deadline_us > 0 {
+            due_us = due_us.min(connection.deadline_us);
+        }
+        if connection.slow_us > 0 {
+            due_us = due_us.min(connection.slow_us + grace_us);
+        }
+        if matches!(connection.phase, Phase::Open | Phase::Echo) {
+            due_us = due_us.min(if connection.ping_us > 0 {
+                connection.ping_us + heartbeat.timeout_ms * 1_000
+            } else {
+                connection.last_input_us + heartbeat.interval_ms * 1_000
+            });
+            if connection.expires_at_ms > 0 {
+                let left_ms = connection.expires_at_ms.saturating_sub(now.wall_ms);
+                due_us = due_us.min(now.mono_us + left_ms * 1_000);
+            }
+        }
+        due_us
+    }
+
+    fn on_deadline(&mut self, conn: ConnId, due_us: u64, now: Now, fx: &mut impl Effects) {
+        let heartbeat = self.config.heartbeat;
+        let grace_us = self.config.limits.slow_grace_ms * 1_000;
+        let Some(connection) = self.connection(conn) else { return };
+        if connection.armed_us != due_us {
+            return;
+        }
+        connection.armed_us = u64::MAX;
+        let over = |at_us: u64| at_us > 0 && now.mono_us >= at_us;
+        if over(connection.deadline_us) {
+            connection.deadline_us = 0;
+            if connection.phase == Phase::Closing {
+                connection.phase = Phase::Closed;
+                return fx.close(conn, false);
+            }
+            self.close(conn, close::UNAUTHENTICATED, "no $hello in time", now, fx);
+        } else if connection.slow_us > 0 && over(connection.slow_us + grace_us) {
+            connection.slow_us = 0;
+            self.close(conn, close::SLOW_CONSUMER, "reads too slowly", now, fx);
+        } else if matches!(connection.phase, Phase::Open | Phase::Echo) {
+            if connection.expires_at_ms > 0 && connection.expires_at_ms <= now.wall_ms {
+                self.close(conn, close::TOKEN_EXPIRED, "the token expired", now, fx);
+            } else if connection.paused != 0 {
+                // It is we who do not listen.
+                connection.last_input_us = now.mono_us;
+                connection.ping_us = 0;
+            } else if connection.ping_us > 0 {
+                if over(connection.ping_us + heartbeat.timeout_ms * 1_000) {
+                    self.close(conn, close::HEARTBEAT_MISSED, "no heartbeat", now, fx);
+                }
+            } else if over(connection.last_input_us + heartbeat.interval_ms * 1_000) {
+                connection.ping_us = now.mono_us;
+                let mut out = Vec::new();
+                let _ = connection.websocket.ping(&now.mono_us.to_be_bytes(), &mut out);
+                fx.send(conn, Bytes::from(out));
+            }
+        }
+        self.arm(conn, now);
+    }
+
+    fn on_pong(&mut self, conn: ConnId, payload: &[u8], now: Now) {
+        let Ok(sent) = payload.try_into().map(u64::from_be_bytes) else { return };
+        let timeout_us = self.config.heartbeat.timeout_ms * 1_000;
+        let Some(connection) = self.connection(conn) else { return };
+        // The payload comes from the peer: only what can be a time of ours counts.
+        if let Some(rtt_us) = now.mono_us.checked_sub(sent).filter(|rtt_us| *rtt_us <= timeout_us) {
+            connection.rtt_us = u32::try_from(rtt_us).unwrap_or(u32::MAX).max(1);
+        }
+    }
+
+    // The HTTP API.
+
+    fn on_api(&mut self, api: ApiId, request: ApiRequest, fx: &mut impl Effects) {
+        match request {
+            ApiRequest::Publish { room, publication, ephemeral, principal } => {
+                let home = self.router.room_home(&room);
+                let what = What::Publish { publication, ephemeral, echo: true, principal };
+                let origin = Origin::Api(api);
+                let command = RoomCommand { origin, room, id: None, what };
+                fx.post(home, Mail::Command(Box::new(command)));
+            }
+            ApiRequest::Stats => {
+                let counters = self.counters();
+                self.counters.outbox_bytes_max = 0;
+                fx.answer(api, ApiAnswer::Stats(Box::new(counters)));
+            }
+            ApiRequest::Clients { after, limit, room, user } => {
+                let rows = self.clients(after, limit, room.as_ref(), user.as_deref(), fx);
+                fx.answer(api, ApiAnswer::Clients(rows));
+            }
+        }
+    }
+
+    fn clients(
+        &self,
+        after: Option<ClientId>,
+        limit: usize,
+        room: Option<&RoomName>,
+        user: Option<&str>,
+        fx: &impl Effects,
+    ) -> Vec<ClientRow> {
+        /// Rooms shown of one connection.
+        const ROOMS_MAX: usize = 100;
+        let room = room.map(|room| self.local_by_name.get(room).copied());
+        let mut found: Vec<(ClientId, u32)> = Vec::new();
+        for (index, slot) in self.connections.iter().enumerate() {
+            let Some(connection) = slot else { continue };
+            let Some(sender) = &connection.sender else { continue };
+            let Some(client) = sender.client else { continue };
+            let in_room = match room {
+                None => true,
+                Some(local) => connection.rooms.iter().any(|m| Some(m.local) == local),
+            };
+            let of_user = user.is_none_or(|user| sender.user.as_deref() == Some(user));
+            let wanted = after.is_none_or(|after| client > after) && in_room && of_user;
+            if wanted && connection.phase == Phase::Open {
+                found.push((client, index as u32));
+            }
+        }
+        found.sort_unstable();
+        found.truncate(limit);
+        let row = |(client, index): (ClientId, u32)| {
+            let connection = self.connections[index as usize].as_deref()?;
+            let conn = ConnId { index, generation: connection.generation };
+            let name =
+                |m: &crate::connection::Membership| self.locals[m.local as usize].name.clone();
+            Some(ClientRow {
+                client,
+                user: connection.sender.as_ref()?.user.clone().unwrap_or_default(),
+                address: connection.peer,
+                connected_at_ms: connection.connected_at_ms,
+                rooms: connection.rooms.iter().take(ROOMS_MAX).map(name).collect(),
+                rtt_us: (connection.rtt_us > 0).then_some(connection.rtt_us),
+                outbox_bytes: fx.queued(conn),
+                lag: self.lag(&connection.rooms),
+                sdk: connection.sdk.clone(),
+            })
+        };
+        found.into_iter().filter_map(row).collect()
+    }
+}
+
+impl Connection {
+    /// Frames may still be queued: no close frame was, and none waits.
+    fn may_send(&self) -> bool {
+        !matches!(self.phase, Phase::Closing | Phase::Closed)
+    }
+
+    pub(crate) fn client(&self) -> ClientId {
+        let sender = self.sender.as_ref();
+        sender.and_then(|sender| sender.client).expect("a session has a client id")
+    }
+
+    /// A command to this room waits for its verdict.
+    pub(crate) fn is_parked(&self, room: &RoomName) -> bool {
+        let waiting = self.waiting.as_ref();
+        waiting.is_some_and(|w| w.parked.iter().any(|parked| parked.room == *room))
+    }
+}
+
+impl Counters {
+    pub(crate) fn error(&mut self, name: ErrorName) {
+        *self.errors.entry(name.as_str()).or_default() += 1;
+    }
+}

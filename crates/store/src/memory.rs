@@ -1,0 +1,340 @@
+//! The reference store: logs in memory, gone with the process.
+//!
+//! It answers at once. It is also what a real store is compared with, so it does the simplest
+//! thing that keeps the contract.
+
+use crate::{Appended, Completion, Key, LogLimits, Page, Range, Request, Standing, StoreError};
+use clarion_protocol::{Epoch, Offset, Publication, RoomName};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Logs kept in memory.
+///
+/// Each log is bounded by its [`LogLimits`]; keys by the window and by 100,000 a log. A log
+/// stays until [`MemoryStore::sweep`] finds everything in it too old.
+#[derive(Debug)]
+pub struct MemoryStore {
+    logs: HashMap<RoomName, Log, FixedState>,
+}
+
+/// Idempotency keys remembered for one log; over it the oldest is forgotten early.
+const KEYS_MAX: usize = 100_000;
+
+#[derive(Debug)]
+struct Log {
+    epoch: Epoch,
+    /// Offset of the newest publication ever appended.
+    head: Offset,
+    /// The newest publications; the last one has offset `head`.
+    kept: VecDeque<Arc<Publication>>,
+    bytes: usize,
+    limits: LogLimits,
+    keys: HashMap<Key, Used, FixedState>,
+    keys_by_age: VecDeque<(u64, Key)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    offset: Offset,
+    time_ms: u64,
+    /// When it was used: a key used again after its window has an older entry in `keys_by_age`.
+    at_ms: u64,
+}
+
+impl MemoryStore {
+    /// An empty store. `seed` keeps a client from choosing room names that collide.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { logs: HashMap::with_hasher(FixedState::with_seed(seed)) }
+    }
+
+    /// Does what is asked and says what came of it. `now_ms` is wall time.
+    pub fn handle(&mut self, request: Request, now_ms: u64) -> Completion {
+        match request {
+            Request::Open { token, room, fresh } => {
+                let result = Ok(self.log(room, fresh).standing());
+                Completion::Opened { token, result }
+            }
+            Request::Append { token, room, publication, key, limits, fresh } => {
+                let log = self.log(room, fresh);
+                log.limits = limits;
+                Completion::Appended { token, result: Ok(log.append(publication, key, now_ms)) }
+            }
+            Request::Read { token, room, range, limit, bytes, age_ms } => {
+                let result = match self.logs.get_mut(&room) {
+                    Some(log) => {
+                        log.trim_age(age_ms, now_ms);
+                        Ok(log.read(range, limit as usize, bytes))
+                    }
+                    None => Err(StoreError::Unavailable),
+                };
+                Completion::Read { token, result }
+            }
+        }
+    }
+
+    /// Forgets logs in which everything is too old. Call it now and then.
+    ///
+    /// A log that is forgotten starts again with a new epoch. `in_use` keeps those whose room is
+    /// open, since the engine knows their epoch.
+    pub fn sweep(&mut self, now_ms: u64, in_use: impl Fn(&RoomName) -> bool) {
+        self.logs.retain(|room, log| {
+            log.trim_age(log.limits.age_ms, now_ms);
+            log.forget_keys(now_ms);
+            !log.kept.is_empty() || !log.keys.is_empty() || in_use(room)
+        });
+    }
+
+    /// Throws a log away as a crash would.
+    pub fn lose(&mut self, room: &RoomName) {
+        self.logs.remove(room);
+    }
+
+    /// Names of all logs, in no order.
+    pub fn rooms(&self) -> impl Iterator<Item = &RoomName> {
+        self.logs.keys()
+    }
+
+    fn log(&mut self, room: RoomName, fresh: Epoch) -> &mut Log {
+        self.logs.entry(room).or_insert_with(|| Log {
+            epoch: fresh,
+            head: 0,
+            kept: VecDeque::new(),
+            bytes: 0,
+            limits: LogLimits::default(),
+            keys: HashMap::with_hasher(FixedState::default()),
+            keys_by_age: VecDeque::new(),
+        })
+    }
+}
+
+impl Log {
+    fn standing(&self) -> Standing {
+        Standing { epoch: self.epoch.clone(), head: self.head, first: self.first() }
+    }
+
+    fn first(&self) -> Offset {
+        self.head + 1 - self.kept.len() as u64
+    }
+
+    fn append(&mut self, publication: Arc<Publication>, key: Option<Key>, now_ms: u64) -> Appended {
+        self.forget_keys(now_ms);
+        if let Some(used) = key.as_ref().and_then(|key| self.keys.get(key)) {
+            let (offset, time_ms) = (used.offset, used.time_ms);
+            return Appended { epoch: self.epoch.clone(), offset, time_ms, duplicate: true };
+        }
+        self.head += 1;
+        let (offset, time_ms) = (self.head, publication.time_ms);
+        if let Some(key) = key {
+            self.keys_by_age.push_back((now_ms, key.clone()));
+            self.keys.insert(key, Used { offset, time_ms, at_ms: now_ms });
+        }
+        self.bytes += weight(&publication);
+        self.kept.push_back(publication);
+        while self.kept.len() > self.limits.size as usize || self.bytes > self.limits.bytes {
+            if !self.drop_oldest() {
+                break;
+            }
+        }
+        self.trim_age(self.limits.age_ms, now_ms);
+        Appended { epoch: self.epoch.clone(), offset, time_ms, duplicate: false }
+    }
+
+    fn read(&self, range: Range, limit: usize, bytes: usize) -> Page {
+        let first = self.first();
+        // Indices into `kept`, half open.
+        let (start, end) = match range {
+            Range::After(after) => {
+                let start = (after.max(first - 1) - (first - 1)) as usize;
+                (start.min(self.kept.len()), self.kept.len())
+            }
+            Range::Before(before) => {
+                let end = (before.max(first) - first) as usize;
+                (0, end.min(self.kept.len()))
+            }
+        };
+        let place = |index: usize| (first + index as u64, Arc::clone(&self.kept[index]));
+        let mut budget = bytes;
+        let mut fits = |publication: &Publication, taken: usize| {
+            let weight = weight(publication);
+            let fits = taken < limit && (taken == 0 || weight <= budget);
+            budget = budget.saturating_sub(weight);
+            fits
+        };
+        let mut publications = Vec::new();
+        match range {
+            Range::After(_) => {
+                for index in start..end {
+                    if !fits(&self.kept[index], publications.len()) {
+                        break;
+                    }
+                    publications.push(place(index));
+                }
+            }
+            Range::Before(_) => {
+                for index in (start..end).rev() {
+                    if !fits(&self.kept[index], publications.len()) {
+                        break;
+                    }
+                    publications.push(place(index));
+                }
+                publications.reverse();
+            }
+        }
+        let more = publications.len() < end - start;
+        Page { standing: self.standing(), publications, more }
+    }
+
+    fn trim_age(&mut self, age_ms: u64, now_ms: u64) {
+        while self.kept.front().is_some_and(|oldest| oldest.time_ms + age_ms < now_ms) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.kept.pop_front() else { return false };
+        self.bytes -= weight(&oldest);
+        true
+    }
+
+    fn forget_keys(&mut self, now_ms: u64) {
+        let window = self.limits.key_window_ms;
+        while let Some((at_ms, _)) = self.keys_by_age.front()
+            && (at_ms + window < now_ms || self.keys_by_age.len() > KEYS_MAX)
+        {
+            let (at_ms, key) = self.keys_by_age.pop_front().expect("there is a front");
+            if self.keys.get(&key).is_some_and(|used| used.at_ms == at_ms) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+}
+
+/// What a publication counts for in a log's bytes.
+fn weight(publication: &Publication) -> usize {
+    let sender = publication.from.as_ref().and_then(|from| from.info.as_ref());
+    publication.kind.len() + publication.payload.len() + sender.map_or(0, |info| info.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn publication(text: &str, time_ms: u64) -> Arc<Publication> {
+        Arc::new(Publication {
+            kind: "note".into(),
+            payload: Bytes::copy_from_slice(text.as_bytes()),
+            time_ms,
+            from: None,
+            key: None,
+        })
+    }
+
+    struct Fixture {
+        store: MemoryStore,
+        room: RoomName,
+        limits: LogLimits,
+    }
+
+    impl Fixture {
+        fn new(limits: LogLimits) -> Self {
+            Self { store: MemoryStore::new(7), room: RoomName::parse("a").unwrap(), limits }
+        }
+
+        fn append(&mut self, text: &str, key: Option<&str>, now_ms: u64) -> Appended {
+            let request = Request::Append {
+                token: 1,
+                room: self.room.clone(),
+                publication: publication(text, now_ms),
+                key: key.map(|key| Key { principal: "u:ada".into(), key: key.into() }),
+                limits: self.limits,
+                fresh: Epoch::new("e1").unwrap(),
+            };
+            match self.store.handle(request, now_ms) {
+                Completion::Appended { result, .. } => result.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn read(&mut self, range: Range, limit: u32, bytes: usize, now_ms: u64) -> Page {
+            let (room, age_ms) = (self.room.clone(), self.limits.age_ms);
+            let request = Request::Read { token: 1, room, range, limit, bytes, age_ms };
+            match self.store.handle(request, now_ms) {
+                Completion::Read { result, .. } => result.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn offsets(page: &Page) -> Vec<u64> {
+        page.publications.iter().map(|(offset, _)| *offset).collect()
+    }
+
+    #[test]
+    fn offsets_are_consecutive_from_one() {
+        let mut log = Fixture::new(LogLimits::default());
+        for n in 1..=5 {
+            assert_eq!(log.append("x", None, 0).offset, n);
+        }
+        assert_eq!(offsets(&log.read(Range::After(2), 10, 1000, 0)), [3, 4, 5]);
+    }
+
+    #[test]
+    fn trimming_by_size_moves_first_and_keeps_the_epoch() {
+        let mut log = Fixture::new(LogLimits { size: 3, ..LogLimits::default() });
+        for _ in 0..5 {
+            log.append("x", None, 0);
+        }
+        let page = log.read(Range::After(0), 10, 1000, 0);
+        assert_eq!((page.standing.first, page.standing.head), (3, 5));
+        assert_eq!(offsets(&page), [3, 4, 5]);
+        assert_eq!(page.standing.epoch, Epoch::new("e1").unwrap());
+    }
+
+    #[test]
+    fn pages_end_by_count_and_by_bytes_but_hold_at_least_one() {
+        let mut log = Fixture::new(LogLimits::default());
+        for _ in 0..5 {
+            log.append("0123456789", None, 0);
+        }
+        let page = log.read(Range::After(0), 2, 1000, 0);
+        assert_eq!((offsets(&page), page.more), (vec![1, 2], true));
+        let page = log.read(Range::After(0), 10, 30, 0);
+        assert_eq!((offsets(&page), page.more), (vec![1, 2], true));
+        let page = log.read(Range::After(0), 10, 1, 0);
+        assert_eq!(offsets(&page), [1]);
+        let page = log.read(Range::Before(5), 2, 1000, 0);
+        assert_eq!((offsets(&page), page.more), (vec![3, 4], true));
+        let page = log.read(Range::Before(3), 10, 1000, 0);
+        assert_eq!((offsets(&page), page.more), (vec![1, 2], false));
+        assert!(log.read(Range::Before(1), 10, 1000, 0).publications.is_empty());
+        assert!(log.read(Range::After(99), 10, 1000, 0).publications.is_empty());
+    }
+
+    #[test]
+    fn a_key_is_one_publication_within_its_window() {
+        let mut log = Fixture::new(LogLimits { key_window_ms: 100, ..LogLimits::default() });
+        let first = log.append("x", Some("k"), 0);
+        let again = log.append("y", Some("k"), 100);
+        assert!(!first.duplicate && again.duplicate);
+        assert_eq!((first.offset, again.offset, again.time_ms), (1, 1, 0));
+        let later = log.append("z", Some("k"), 101);
+        assert_eq!((later.offset, later.duplicate), (2, false));
+        assert!(log.append("z", Some("k"), 202 - 1).duplicate, "the second use counts anew");
+    }
+
+    #[test]
+    fn age_trims_on_read_and_sweep_forgets_what_is_empty() {
+        let limits = LogLimits { age_ms: 50, key_window_ms: 10, ..LogLimits::default() };
+        let mut log = Fixture::new(limits);
+        log.append("x", Some("k"), 0);
+        assert_eq!(log.read(Range::After(0), 9, 99, 51).standing.first, 2);
+        log.store.sweep(60, |_| true);
+        assert_eq!(log.store.rooms().count(), 1);
+        log.store.sweep(60, |_| false);
+        assert_eq!(log.store.rooms().count(), 0);
+    }
+}
