@@ -106,6 +106,17 @@ impl Connection {
         frame::encode_masked(&mut self.queued, opcode, payload, self.mask);
     }
 
+    /// Sends one encoded frame from where it lies, behind what is queued; the rest is queued.
+    pub(crate) fn send_encoded(&mut self, frame: &[u8]) -> Result<(), BenchError> {
+        let sent = if self.queued.is_empty() {
+            write_some(&mut self.stream, frame).doing(|| "writing".to_owned())?
+        } else {
+            0
+        };
+        self.queued.extend_from_slice(&frame[sent..]);
+        Ok(())
+    }
+
     /// Appends bytes that are whole encoded frames already.
     pub(crate) fn queue_encoded(&mut self, frames: &[u8]) {
         self.queued.extend_from_slice(frames);
@@ -119,17 +130,23 @@ impl Connection {
 
 /// Writes from the front of `queued`, until it is empty or the socket is full.
 pub(crate) fn write_queued(stream: &mut TcpStream, queued: &mut Vec<u8>) -> io::Result<()> {
+    let written = write_some(stream, queued)?;
+    queued.drain(..written);
+    Ok(())
+}
+
+/// Writes until all is written or the socket is full; returns how many bytes were taken.
+pub(crate) fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
-    while written < queued.len() {
-        match stream.write(&queued[written..]) {
+    while written < bytes.len() {
+        match stream.write(&bytes[written..]) {
             Ok(size) => written += size,
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    queued.drain(..written);
-    Ok(())
+    Ok(written)
 }
 
 fn closed(payload: &[u8]) -> BenchError {

@@ -164,7 +164,11 @@ impl Echoer {
         for _ in 0..count {
             let digits = masked_digits(self.sent, self.connection.mask());
             self.outgoing[text_at..text_at + DIGITS].copy_from_slice(&digits);
-            self.connection.queue_encoded(&self.outgoing);
+            if count == 1 {
+                self.connection.send_encoded(&self.outgoing)?;
+            } else {
+                self.connection.queue_encoded(&self.outgoing);
+            }
             let slot = self.sent as usize % self.sent_at.len();
             self.sent_at[slot] = now;
             self.sent += 1;

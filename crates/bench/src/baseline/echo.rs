@@ -4,13 +4,13 @@
 //! there, with the mask still on the payload: the four bytes of the mask key are overwritten by the
 //! header, so not a byte of payload is touched. Several whole frames in one `recv` go back in one `send`.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::{BaselineArgs, LISTENER, accept_waiting, listen};
-use crate::connection::{READ_SIZE, write_queued};
+use crate::connection::{READ_SIZE, write_queued, write_some};
 use crate::error::{BenchError, Doing};
 use crate::frame::{self, Header};
 
@@ -112,11 +112,7 @@ impl Peer {
     /// Sends one frame from where it was received; what does not fit is queued.
     fn send(&mut self, start: usize, end: usize) -> Result<(), BenchError> {
         let frame = &self.buffer[start..end];
-        let sent = match self.stream.write(frame) {
-            Ok(sent) => sent,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error).doing(|| "writing".to_owned()),
-        };
+        let sent = write_some(&mut self.stream, frame).doing(|| "writing".to_owned())?;
         self.queued.extend_from_slice(&frame[sent..]);
         Ok(())
     }

@@ -5,13 +5,13 @@
 //! in the order in which they came. Several publications in one `recv` are one `send` each and member:
 //! this is the cost that a server without batching has.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::{BaselineArgs, LISTENER, accept_waiting, listen};
-use crate::connection::write_queued;
+use crate::connection::{write_queued, write_some};
 use crate::error::{BenchError, Doing};
 use crate::frame::{self, Frames};
 
@@ -105,22 +105,13 @@ impl Peer {
         if !self.is_member {
             return Ok(());
         }
-        let sent = if self.queued.is_empty() {
-            match self.stream.write(frame) {
-                Ok(sent) => sent,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-                Err(error) => return Err(error),
-            }
-        } else {
-            0
-        };
+        let sent = if self.queued.is_empty() { write_some(&mut self.stream, frame)? } else { 0 };
         self.queued.extend_from_slice(&frame[sent..]);
         Ok(())
     }
 }
 
 fn read_into(stream: &mut TcpStream, unread: &mut Vec<u8>) -> std::io::Result<usize> {
-    use std::io::Read;
     let filled = unread.len();
     unread.resize(filled + READ_SIZE, 0);
     let result = stream.read(&mut unread[filled..]);

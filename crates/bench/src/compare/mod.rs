@@ -1,8 +1,299 @@
-//! `bench compare` (being written).
+//! `bench compare`: Clarion against the baselines, in interleaved rounds.
+//!
+//! On a shared or virtual machine the same program costs half as much again from one minute to the next.
+//! So a round measures everything once, each reference right before what is held against it; every
+//! measurement has a fresh server; and what counts is the ratio of the medians over all rounds, with
+//! the least and the greatest ratio of a single round beside it.
+
+mod pinning;
+mod plan;
+mod server;
+mod table;
+
+use std::path::PathBuf;
+
 use crate::error::BenchError;
+use crate::handshake::Target;
+use crate::idle::{self, IdleArgs};
+use crate::run::{Measured, Schedule};
+use crate::sequence::Verdict;
+use crate::{echo, fanout};
+use pinning::Pinning;
+use plan::{Measurement, Row};
+use server::{Clarion, Server};
+use table::{Figures, Outcome, Samples};
+
+/// Bytes of PSS that an idle session may cost.
+const IDLE_GOAL: f64 = 1024.0;
+/// Idle sessions hardly vary; more rounds would only take time.
+const IDLE_ROUNDS_MAX: usize = 3;
+/// Bytes of a delivery, until one of Clarion's has been seen.
+const DELIVERY_SIZE: usize = 300;
+/// A share of a core for others above which a measurement is taken again.
+const DISTURBED: f64 = 0.10;
+const ATTEMPTS_MAX: usize = 4;
+
 /// The arguments of `bench compare`.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct CompareArgs {}
-pub(crate) fn run(_args: &CompareArgs) -> Result<(), BenchError> {
-    Ok(())
+pub(crate) struct CompareArgs {
+    /// The program `clarion`; without it only the baselines are measured.
+    #[arg(long)]
+    clarion: Option<PathBuf>,
+    /// Rounds [default: 5, or 2 with --quick].
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of each measurement [default: 2, or 0.7 with --quick].
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Fewer, shorter rounds and 1,000 idle sessions: a look, not a result.
+    #[arg(long)]
+    quick: bool,
+    /// Only measurements whose title contains this, and what they are held against.
+    #[arg(long)]
+    only: Option<String>,
+    /// A setting of Clarion, such as CLARION_LOG=warn; may be given again.
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
+    /// An argument for `clarion serve`; may be given again.
+    #[arg(long = "clarion-arg", value_name = "ARG", allow_hyphen_values = true)]
+    arguments: Vec<String>,
+    /// Leave the processes to the scheduler.
+    #[arg(long)]
+    no_pin: bool,
+    /// Fail when a goal is missed, and not only when an answer is wrong.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the rounds and prints the table as Markdown; progress goes to standard error.
+pub(crate) fn run(args: &CompareArgs) -> Result<(), BenchError> {
+    let mut comparison = Comparison::new(args);
+    let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 5 });
+    for round in 1..=rounds {
+        for measurement in plan::measurements(&comparison.rows) {
+            if measurement.is_bare() || comparison.clarion.is_some() {
+                eprint!("round {round}/{rounds}  {:<50}", measurement.title());
+                comparison.measure(measurement)?;
+            }
+        }
+    }
+    if comparison.is_wanted("idle") && comparison.clarion.is_some() {
+        for round in 1..=rounds.min(IDLE_ROUNDS_MAX) {
+            eprint!("round {round}  idle sessions  ");
+            comparison.measure_idle(args.quick)?;
+        }
+    }
+    comparison.report(rounds);
+    comparison.judge(args.check)
+}
+
+/// What has been measured so far, and with what.
+struct Comparison {
+    clarion: Option<Clarion>,
+    pinning: Pinning,
+    only: Option<String>,
+    schedule: Schedule,
+    rows: Vec<Row>,
+    figures: Figures,
+    /// Bytes of PSS a session, and the idle server's share of a core.
+    idle: (Samples, Samples),
+    idle_sessions: usize,
+    delivery_size: usize,
+    messages: u64,
+    verdict: Verdict,
+    /// Figures that were taken although others used the machine.
+    disturbed: usize,
+}
+
+impl Comparison {
+    fn new(args: &CompareArgs) -> Self {
+        // Limits exist to hold back what this generator does; without them it is the server that is
+        // measured. `--env` comes last and wins.
+        let mut settings = vec![("CLARION_LIMITS__PUBLISH_PER_S".to_owned(), "0".to_owned())];
+        settings.extend(args.settings.iter().cloned());
+        let clarion = args.clarion.clone().map(|program| Clarion {
+            program,
+            arguments: args.arguments.clone(),
+            settings,
+        });
+        let seconds = args.seconds.unwrap_or(if args.quick { 0.7 } else { 2.0 });
+        let mut rows = plan::rows();
+        if let Some(only) = &args.only {
+            rows.retain(|row| row.figure.title().contains(only.as_str()));
+        }
+        Self {
+            clarion,
+            pinning: Pinning::take(!args.no_pin),
+            only: args.only.clone(),
+            schedule: Schedule { seconds, messages: None, warmup: seconds / 4.0, server_pid: None },
+            rows,
+            figures: Figures::new(),
+            idle: Default::default(),
+            idle_sessions: if args.quick { 1000 } else { 10_000 },
+            delivery_size: DELIVERY_SIZE,
+            messages: 0,
+            verdict: Verdict::default(),
+            disturbed: 0,
+        }
+    }
+
+    fn is_wanted(&self, title: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| title.contains(only.as_str()))
+    }
+
+    fn start(&self, measurement: Measurement) -> Result<Server, BenchError> {
+        match (&self.clarion, measurement) {
+            (_, Measurement::BareEcho { .. } | Measurement::EchoControl) => {
+                Server::baseline("baseline-echo", &self.pinning)
+            }
+            (_, Measurement::BareFanout | Measurement::FanoutControl) => {
+                Server::baseline("baseline-fanout", &self.pinning)
+            }
+            (Some(clarion), measurement) => {
+                Server::clarion(clarion, measurement.workers(), &self.pinning)
+            }
+            (None, _) => Err(BenchError::Usage("--clarion is not given".to_owned())),
+        }
+    }
+
+    fn measure(&mut self, measurement: Measurement) -> Result<(), BenchError> {
+        if measurement == Measurement::BareFanout && !self.figures.contains_key(&measurement) {
+            self.learn_delivery_size()?;
+        }
+        let mut attempt = 1;
+        let Measured { messages, usage } = loop {
+            let (measured, verdict) = self.attempt(measurement)?;
+            let Measured { messages, usage } = measured;
+            eprintln!("{:>9.0}/s  {}", measured.rate(), usage.describe(messages, "msg"));
+            if !verdict.is_clean() {
+                eprintln!("  WRONG: {verdict}");
+            }
+            self.messages += messages;
+            self.verdict += verdict;
+            let is_disturbed = usage.share(usage.others) > DISTURBED;
+            if is_disturbed && attempt < ATTEMPTS_MAX {
+                eprint!("  disturbed, again {:<46}", measurement.title());
+                attempt += 1;
+            } else {
+                self.disturbed += usize::from(is_disturbed);
+                break measured;
+            }
+        };
+        let micros = usage.server_micros_per(messages).ok_or_else(|| {
+            BenchError::Server(format!("{} answered nothing", measurement.title()))
+        })?;
+        self.figures.entry(measurement).or_default().push(micros);
+        Ok(())
+    }
+
+    /// Measures once, with a server of its own.
+    fn attempt(&self, measurement: Measurement) -> Result<(Measured, Verdict), BenchError> {
+        let server = self.start(measurement)?;
+        let url = target(&server);
+        let schedule = Schedule { server_pid: Some(server.pid()), ..self.schedule.clone() };
+        if let Some(args) = measurement.echo(&url, &schedule) {
+            return echo::measure(&args).map(|figures| (figures.measured, figures.verdict));
+        }
+        match measurement.fanout(&url, &schedule, self.delivery_size) {
+            Some(args) => fanout::measure(&args).map(|figures| (figures.measured, figures.verdict)),
+            None => Err(BenchError::Usage(format!("{} is no traffic", measurement.title()))),
+        }
+    }
+
+    /// Asks Clarion how long its deliveries are, so that the bare server's are as long.
+    fn learn_delivery_size(&mut self) -> Result<(), BenchError> {
+        let Some(clarion) = &self.clarion else { return Ok(()) };
+        let server = Server::clarion(clarion, 1, &self.pinning)?;
+        let schedule = Schedule { seconds: 0.1, messages: None, warmup: 0.0, server_pid: None };
+        let once = Measurement::Fanout { workers: 1, publishers: 1, in_flight: 1 };
+        if let Some(args) = once.fanout(&target(&server), &schedule, 0) {
+            self.delivery_size = fanout::measure(&args)?.delivery_size;
+        }
+        Ok(())
+    }
+
+    fn measure_idle(&mut self, is_quick: bool) -> Result<(), BenchError> {
+        let Some(clarion) = &self.clarion else { return Ok(()) };
+        let server = Server::clarion(clarion, 1, &self.pinning)?;
+        let figures = idle::measure(&IdleArgs {
+            url: target(&server),
+            connections: self.idle_sessions,
+            rooms: self.idle_sessions / 100,
+            presence: true,
+            settle: 3.0,
+            seconds: if is_quick { 3.0 } else { 30.0 },
+            server_pid: server.pid(),
+        })?;
+        let cpu = 100.0 * figures.cpu_share();
+        eprintln!("{:.0} bytes each, {cpu:.2} % of a core", figures.bytes_per_session);
+        self.idle.0.push(figures.bytes_per_session);
+        self.idle.1.push(cpu);
+        Ok(())
+    }
+
+    fn report(&self, rounds: usize) {
+        println!("{rounds} rounds of {} s; {}.", self.schedule.seconds, self.pinning.describe());
+        println!("{}.", machine());
+        println!(
+            "{} messages checked: {}. A delivery has {} bytes. {} figures were disturbed by other \
+             processes.\n",
+            self.messages, self.verdict, self.delivery_size, self.disturbed
+        );
+        println!("{}", table::cpu_table(&self.rows, &self.figures));
+        let (bytes, cpu) = &self.idle;
+        if let Some(median) = bytes.median() {
+            println!(
+                "| {} idle sessions, 100 a room, presence | Median | Goal | |",
+                self.idle_sessions
+            );
+            println!("|---|---|---|---|");
+            let outcome = Outcome::of(Some(median), Some(IDLE_GOAL));
+            println!("| bytes of PSS a session | {} | <= 1024 | {outcome} |", bytes.describe(0));
+            println!("| CPU, % of a core | {} | stated | |", cpu.describe(2));
+        }
+    }
+
+    fn judge(&self, is_strict: bool) -> Result<(), BenchError> {
+        if !self.verdict.is_clean() {
+            return Err(BenchError::Wrong(self.verdict));
+        }
+        let mut missed: Vec<String> = self
+            .rows
+            .iter()
+            .filter(|row| table::outcome(row, &self.figures) == Outcome::Missed)
+            .map(|row| row.figure.title())
+            .collect();
+        if Outcome::of(self.idle.0.median(), Some(IDLE_GOAL)) == Outcome::Missed {
+            missed.push("idle sessions".to_owned());
+        }
+        if is_strict && !missed.is_empty() {
+            return Err(BenchError::Missed(missed.join("; ")));
+        }
+        Ok(())
+    }
+}
+
+fn target(server: &Server) -> Target {
+    Target {
+        authority: server.address.to_string(),
+        address: server.address,
+        path: "/ws".to_owned(),
+    }
+}
+
+/// The machine in one line.
+fn machine() -> String {
+    let read = |file| std::fs::read_to_string(file).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let models: Vec<_> = info.lines().filter(|line| line.starts_with("model name")).collect();
+    let model = models.first().and_then(|line| line.split_once(": ")).map_or("unknown", |it| it.1);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{} CPUs ({model}), Linux {}", models.len(), kernel.trim())
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err("a setting is NAME=VALUE".to_owned()),
+    }
 }
