@@ -98,12 +98,12 @@ impl Connection {
     ///
     /// `input` is what the socket brought, cut anywhere. It is unmasked in place and advanced; when
     /// `None` is returned it is used up. Answers that the protocol demands (the pong to a ping, the
-    /// echo of a close frame, the close frame after a broken rule) are appended to `out`, never
-    /// more of them than `input` has bytes, give or take a close frame.
+    /// echo of a close frame, the close frame after a broken rule) are appended to `out`: at most
+    /// three bytes for each byte of `input`, and one close frame.
     ///
-    /// A message that is whole in `input` is lent from there. One that is split is copied once, and
-    /// held while it is split, in memory of at most four times what has arrived of it (or 1 KiB)
-    /// and in the end [`Limits::message_bytes`] or twice its length. The next call frees it.
+    /// A message that is whole in `input` is lent from there. One that is split is copied once and
+    /// held until the call after the one that returned it, in at most 1 KiB or four times the bytes
+    /// that have arrived of it, which are at most [`Limits::message_bytes`].
     ///
     /// RFC 6455 sections 5.4, 5.5 and 6.2.
     pub fn receive<'a, 'i: 'a>(

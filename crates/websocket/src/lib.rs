@@ -4,8 +4,8 @@
 //! bytes to send are appended to a buffer the caller owns. So every behaviour can be tested in one
 //! thread, and the same code runs under any driver. Nothing here knows what the messages mean.
 //!
-//! [`Connection`] is one end of a connection after the opening handshake: frames, masks, UTF-8,
-//! fragments, pings and the closing handshake.
+//! [`handshake`] decides whether an HTTP request becomes a connection. [`Connection`] is one end of
+//! that connection afterwards: frames, masks, UTF-8, fragments, pings and the closing handshake.
 //! [`frame`] alone serves a caller that encodes a message once and sends it to many.
 //!
 //! ```
@@ -28,6 +28,7 @@ mod close;
 mod connection;
 mod error;
 pub mod frame;
+pub mod handshake;
 mod mask;
 mod message;
 mod opcode;

@@ -1,0 +1,152 @@
+//! The client's half of the opening handshake: asking, and judging the answer.
+
+use std::error::Error;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::field::{self, Single};
+use super::{VERSION, accept_key};
+
+/// A request to open a connection that has not been answered.
+///
+/// It offers no extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    key: String,
+    /// As on the wire: separated by a comma and a space.
+    subprotocols: String,
+}
+
+/// Why a server's answer does not open a connection.
+///
+/// [`Status`](Self::Status) is the server's decision; the others are its mistake, or that of
+/// something between which does not know WebSocket.
+///
+/// RFC 6455 section 4.1, the numbered list at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResponseError {
+    /// The status is this one and not 101 (item 1). HTTP says what to do: follow, authenticate, or
+    /// give up.
+    Status(u16),
+    /// The Upgrade header is not exactly `websocket` (item 2).
+    Upgrade,
+    /// The Connection header does not name Upgrade (item 3).
+    Connection,
+    /// The Sec-WebSocket-Accept header is not the one that belongs to our key (item 4). Suspect a
+    /// cache.
+    Accept,
+    /// An extension is in use that was not offered (item 5).
+    Extension,
+    /// A subprotocol is in use that was not offered (item 6).
+    Subprotocol,
+}
+
+impl Opening {
+    /// Prepares a request.
+    ///
+    /// `nonce` is 16 random bytes, chosen for this request alone. `subprotocols` are in order of
+    /// preference, the best first.
+    ///
+    /// # Panics
+    /// If the subprotocols are not different tokens: they are constants of the program.
+    pub fn new(nonce: [u8; 16], subprotocols: &[&str]) -> Self {
+        for (i, name) in subprotocols.iter().enumerate() {
+            assert!(field::is_token(name) && !subprotocols[..i].contains(name));
+        }
+        Self { key: STANDARD.encode(nonce), subprotocols: subprotocols.join(", ") }
+    }
+
+    /// Returns the headers that make a GET request a request to open a connection. Host, and
+    /// whatever else the server wants, is the caller's to add.
+    ///
+    /// RFC 6455 section 4.1.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("upgrade", "websocket"),
+            ("connection", "Upgrade"),
+            ("sec-websocket-key", self.key.as_str()),
+            ("sec-websocket-version", VERSION),
+        ]
+        .into_iter()
+        .chain(
+            (!self.subprotocols.is_empty())
+                .then_some(("sec-websocket-protocol", self.subprotocols.as_str())),
+        )
+    }
+
+    /// Judges the answer, and returns the subprotocol that the server chose, if any.
+    ///
+    /// # Errors
+    /// The first requirement that the answer does not meet. The socket is to be shut; no frame may
+    /// be sent on it.
+    pub fn verify<'a>(
+        &self,
+        status: u16,
+        headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Option<&'a str>, ResponseError> {
+        if status != 101 {
+            return Err(ResponseError::Status(status));
+        }
+        let mut upgrade = Single::Absent;
+        let mut accept = Single::Absent;
+        let mut subprotocol = Single::Absent;
+        let mut connection_upgrades = false;
+        let mut extends = false;
+        for (name, value) in headers {
+            let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+            if is("upgrade") {
+                upgrade.see(value);
+            } else if is("sec-websocket-accept") {
+                accept.see(value);
+            } else if is("sec-websocket-protocol") {
+                subprotocol.see(value);
+            } else if is("connection") {
+                connection_upgrades |= field::has_element(value, "upgrade");
+            } else if is("sec-websocket-extensions") {
+                extends |= !value.trim_ascii().is_empty();
+            }
+        }
+
+        match upgrade {
+            Single::Once(value) if value.eq_ignore_ascii_case("websocket") => {}
+            Single::Once(_) | Single::Absent | Single::Malformed => {
+                return Err(ResponseError::Upgrade);
+            }
+        }
+        if !connection_upgrades {
+            return Err(ResponseError::Connection);
+        }
+        if accept != Single::Once(&accept_key(&self.key)) {
+            return Err(ResponseError::Accept);
+        }
+        if extends {
+            return Err(ResponseError::Extension);
+        }
+        match subprotocol {
+            Single::Absent => Ok(None),
+            Single::Once(name) if self.offers(name) => Ok(Some(name)),
+            Single::Once(_) | Single::Malformed => Err(ResponseError::Subprotocol),
+        }
+    }
+
+    fn offers(&self, subprotocol: &str) -> bool {
+        !self.subprotocols.is_empty() && self.subprotocols.split(", ").any(|it| it == subprotocol)
+    }
+}
+
+impl fmt::Display for ResponseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "the server answered with status {status}"),
+            Self::Upgrade => f.write_str("the answer's Upgrade header is not websocket"),
+            Self::Connection => f.write_str("the answer's Connection header does not say Upgrade"),
+            Self::Accept => f.write_str("the answer's Sec-WebSocket-Accept is not for our key"),
+            Self::Extension => f.write_str("the server uses an extension that was not offered"),
+            Self::Subprotocol => f.write_str("the server uses a subprotocol that was not offered"),
+        }
+    }
+}
+
+impl Error for ResponseError {}
