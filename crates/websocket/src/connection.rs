@@ -260,3 +260,22 @@ fn fail<'a>(
     *state = State::Closed;
     Event::Failed(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_server_connection_is_a_few_words() {
+        assert!(size_of::<Connection>() <= 24);
+    }
+
+    #[test]
+    fn debug_output_has_no_payload() {
+        let mut connection = Connection::server();
+        let mut input = [0x01, 0x86, 0, 0, 0, 0, b's', b'e', b'c', b'r'];
+        let read = connection.receive(&Limits::default(), &mut &mut input[..], &mut Vec::new());
+        assert_eq!(read, None);
+        assert_eq!(format!("{connection:?}"), "Connection { role: Server, state: Open, .. }");
+    }
+}

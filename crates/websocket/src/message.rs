@@ -110,3 +110,58 @@ impl Message {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capacity(message: &Message) -> usize {
+        match &message.body {
+            Body::Text(text, _) => text.capacity(),
+            Body::Binary(bytes) => bytes.capacity(),
+        }
+    }
+
+    #[test]
+    fn a_peer_that_announces_much_and_sends_little_costs_little() {
+        for mut message in [Message::text(), Message::binary()] {
+            message.push(b"", 16 << 20).unwrap();
+            assert_eq!(capacity(&message), 0);
+            message.push(b"x", u64::MAX >> 1).unwrap();
+            assert_eq!(capacity(&message), RESERVE_MIN);
+        }
+    }
+
+    #[test]
+    fn memory_is_in_proportion_to_what_has_arrived() {
+        for mut message in [Message::text(), Message::binary()] {
+            for piece in 1..2000 {
+                message.push(b"sixteen bytes...", 16 << 20).unwrap();
+                assert!(capacity(&message) <= RESERVE_MIN.max(RESERVE_FACTOR * 16 * piece));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_in_a_few_pieces_gets_a_buffer_of_its_size() {
+        for mut message in [Message::text(), Message::binary()] {
+            for rest in (0..4).rev() {
+                message.push(&[b'x'; 16_384], rest * 16_384).unwrap();
+                assert_eq!(capacity(&message), 65_536);
+            }
+        }
+    }
+
+    #[test]
+    fn many_small_fragments_do_not_move_the_message_each_time() {
+        let mut message = Message::binary();
+        let mut capacities: Vec<usize> = (0..10_000)
+            .map(|_| {
+                message.push(b"x", 0).unwrap();
+                capacity(&message)
+            })
+            .collect();
+        capacities.dedup();
+        assert!(capacities.len() < 16, "{capacities:?}");
+    }
+}

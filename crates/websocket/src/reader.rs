@@ -236,3 +236,53 @@ fn take<'i>(input: &mut &'i mut [u8], size: usize) -> &'i mut [u8] {
     *input = rest;
     front
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::encode;
+
+    fn count_items(reader: &mut Reader, bytes: &[u8]) -> usize {
+        let mut buffer = bytes.to_vec();
+        let mut input = &mut buffer[..];
+        let mut count = 0;
+        while reader.next(Role::Client, &Limits::default(), &mut input).unwrap().is_some() {
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn nothing_is_carried_while_nothing_is_split() {
+        let mut frames = Vec::new();
+        for opcode in [Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Pong] {
+            encode(opcode, b"", &mut frames);
+            encode(opcode, b"payload", &mut frames);
+        }
+        let mut reader = Reader::default();
+        assert_eq!(count_items(&mut reader, &frames), 8);
+        assert!(reader.carried.is_none());
+    }
+
+    #[test]
+    fn what_was_carried_is_freed_by_the_call_after_it_was_lent() {
+        for opcode in [Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Pong, Opcode::Close] {
+            let mut frame = Vec::new();
+            encode(opcode, b"payload", &mut frame);
+            for cut in 1..frame.len() {
+                let mut reader = Reader::default();
+                assert_eq!(count_items(&mut reader, &frame[..cut]), 0);
+                assert!(reader.carried.is_some());
+                assert_eq!(count_items(&mut reader, &frame[cut..]), 1);
+                assert!(reader.carried.is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_alone_reserves_nothing_for_its_payload() {
+        let mut reader = Reader::default();
+        assert_eq!(count_items(&mut reader, &[0x82, 126, 0xff, 0xff]), 0);
+        assert_eq!(reader.carried.unwrap().message.unwrap().size(), 0);
+    }
+}

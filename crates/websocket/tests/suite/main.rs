@@ -1,0 +1,9 @@
+//! The crate from outside: two ends in one thread, and scripts of frames against one end.
+
+mod fuzz;
+mod handshake;
+mod pair;
+mod properties;
+mod rules;
+mod scenarios;
+mod script;
