@@ -444,6 +444,9 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
 
   #stop({ code, reason }: ConnectionEnd): void {
     this.#attempt++;
+    // What waits for an answer or a connection will not get one.
+    this.#commands.failAll(localError('closed'));
+    this.#outbox.failAll((key) => localError('closed', key));
     this.#detach();
     this.#retry.clear();
     this.#slot = undefined;
@@ -451,9 +454,6 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
     this.#unwake = undefined;
     this.#credentials.forgetSession();
     this.#become(status('closed', reason, { code }));
-    // Closed for good: what waited for a connection will not get one.
-    this.#commands.failAll(localError('closed'));
-    this.#outbox.failAll((key) => localError('closed', key));
   }
 
   /** Lets go of the connection, in the order in which commands, queue and rooms depend on it. */

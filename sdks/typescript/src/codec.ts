@@ -126,6 +126,9 @@ export interface ErrorPayload {
   /** The type of the failed command, when it had no id. */
   command?: string;
   suppressed?: number;
+  /** With `epoch_changed`: where the room is now. */
+  epoch?: string;
+  offset?: number;
 }
 
 export function encode(type: string, payload: unknown, metadata: Metadata = {}): string {

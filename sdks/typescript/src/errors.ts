@@ -1,4 +1,4 @@
-import type { ErrorPayload } from './codec.ts';
+import type { ErrorPayload, Position } from './codec.ts';
 
 /**
  * Why a command failed.
@@ -18,6 +18,8 @@ export class ClarionError extends Error {
   readonly limit: number | undefined;
   /** Do not try again sooner, in milliseconds. */
   readonly retryAfterMs: number | undefined;
+  /** With `epoch_changed`: where the room is now. */
+  readonly position: Position | undefined;
   /** The failed publication's idempotency key: publish again with it and it is never doubled. */
   key: string | undefined;
 
@@ -29,6 +31,8 @@ export class ClarionError extends Error {
     this.field = error.field;
     this.limit = error.limit;
     this.retryAfterMs = error.retry_after_ms;
+    const { epoch, offset } = error;
+    this.position = epoch === undefined || offset === undefined ? undefined : { epoch, offset };
     this.key = key;
   }
 }

@@ -33,6 +33,8 @@ interface Waiter {
 
 /** Stands for "the entry in `$hello.rooms`" where otherwise the id of a `$join` stands. */
 const HELLO = 0;
+/** Errors of a `$leave` after which we are as out as can be. */
+const OUT = new Set(['not_joined', 'connection_lost', 'closed']);
 
 /**
  * One client in one room: `left`, `joining` or `joined`, and the position in the log.
@@ -276,7 +278,8 @@ export class Membership {
 
   #refused(error: ClarionError): void {
     this.#awaiting = undefined;
-    if (error.name === 'connection_lost' || error.name === 'aborted') return;
+    // The client's status tells the rest, through `dropped`.
+    if (error.name === 'connection_lost' || error.name === 'closed') return;
     const { code, name: reason } = error;
     if (error.name === 'no_history' && this.#position) {
       // The room kept a log when we were here last, and does not any more.
@@ -309,12 +312,11 @@ export class Membership {
       const settle = (error: ClarionError | undefined) => {
         answered = true;
         if (this.#leaving === id) this.#leaving = undefined;
-        // Without a connection, or without membership, we are as out as can be.
-        const out = !error || error.name === 'not_joined' || error.name === 'connection_lost';
+        const out = !error || OUT.has(error.name);
         if (out || (error.name === 'aborted' && !options.signal?.aborted)) resolve();
         else reject(error);
       };
-      const id: number = this.#link.issue('$leave', null, { room: this.#room }, settle, options);
+      const id: number = this.#link.issue('$leave', {}, { room: this.#room }, settle, options);
       if (!answered) this.#leaving = id;
     });
   }

@@ -10,6 +10,7 @@ import {
 } from './codec.ts';
 import type { CallOptions } from './commands.ts';
 import { Emitter, type Unsubscribe } from './emitter.ts';
+import type { ClarionError } from './errors.ts';
 import type { Link } from './link.ts';
 import type { MembersSnapshot } from './members.ts';
 import { Membership, type RoomState } from './membership.ts';
@@ -155,7 +156,10 @@ export class Room<Events extends object = AnyEvents> {
   /** Sets my presence state here (any JSON up to 1 KiB); it is set again after a reconnect. */
   async setState(state: unknown, options?: CallOptions): Promise<void> {
     this.membership.present(state);
-    if (this.state === 'joined') await this.#request('$state', state, options);
+    if (this.state !== 'joined') return;
+    await this.#request('$state', state, options).catch((error: ClarionError) => {
+      if (error.name !== 'connection_lost') throw error;
+    });
   }
 
   /** In `$user/<me>`: everything up to here was handled, by default up to the last seen. */

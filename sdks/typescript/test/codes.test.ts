@@ -2,7 +2,10 @@ import { expect, test } from 'vitest';
 import { closePolicy, closeReason } from '../src/codes.ts';
 
 test.each([
-  ...[1000, 1002, 1003, 1007, 1008, 1009, 1010, 4000, 4001, 4005, 4099].map((code) => [code, 'stop']),
+  ...[1000, 1002, 1003, 1007, 1008, 1009, 1010, 4000, 4001, 4005, 4099].map((code) => [
+    code,
+    'stop',
+  ]),
   ...[1001, 1005, 1006, 1011, 1015, 4100, 4102, 4199, 4300, 3000].map((code) => [code, 'backoff']),
   ...[4200, 4201, 4299].map((code) => [code, 'slot']),
 ] as [number, string][])('close_code_%i_means_%s', (code, policy) => {

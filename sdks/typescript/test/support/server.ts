@@ -144,7 +144,7 @@ export function setUp(options: ClientOptions = {}) {
     /** Drops the connection and takes the next one up to its welcome; returns its `$hello`. */
     async dropped(code = 1006, welcome: object = {}) {
       this.socket.close(code);
-      await clock.advance(20_000);
+      await clock.advance((client.status.nextTryAt ?? 0) - clock.now());
       const hello = this.socket.welcome({ resumed: true, ...welcome });
       return { hello, socket: this.socket };
     },
