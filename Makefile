@@ -1,0 +1,126 @@
+# What people type. `make` alone lists it.
+#
+# Every target gets what it needs by itself (scripts/bootstrap); nothing has to be prepared.
+# One cargo profile is built for all tests: dev. `run`, `build` and `bench` use release.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# On CI the lock file is the law; elsewhere a new dependency may still be added to it.
+LOCKED := $(if $(CI),--locked)
+
+SDK := sdks/typescript
+WEB := web
+PYTHON := .venv/bin/python
+export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
+
+ADDRESS ?= 127.0.0.1:8080
+DATA ?= data
+
+.PHONY: help
+help: ## This list.
+	@awk -F ':|## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$NF }' $(MAKEFILE_LIST)
+
+# People
+
+.PHONY: run
+run: build ## Build the web application and the server, and start it on http://localhost:8080.
+	@echo
+	@echo "  Clarion is at http://$(subst 127.0.0.1,localhost,$(ADDRESS)) - open it in two windows and chat."
+	@echo "  Keys and data are in $(DATA)/. Stop it with Ctrl-C."
+	@echo
+	@exec $(TARGET)/release/clarion serve --listen $(ADDRESS) --data-dir $(DATA)
+
+.PHONY: build
+build: ## The release binary, web application included: target/release/clarion.
+	@scripts/bootstrap rust node
+	@$(MAKE) web
+	cargo build $(LOCKED) --release --bin clarion
+
+# The server embeds what is in web/dist when it is compiled.
+.PHONY: web
+web: ## The web application: web/dist.
+	@scripts/bootstrap node
+	@$(MAKE) $(WEB)/dist/index.html
+
+$(WEB)/dist/index.html: $(SDK)/dist/index.js $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/test/*' 2>/dev/null)
+	cd $(WEB) && npm run --silent build
+	@touch $@
+
+$(SDK)/dist/index.js: $(shell find $(SDK)/src -type f 2>/dev/null) $(SDK)/package.json $(SDK)/package-lock.json $(SDK)/tsconfig.build.json
+	cd $(SDK) && npm run --silent build
+	@touch $@
+
+# Tests
+
+.PHONY: check
+check: ## Format, lints, and all tests of the crates: what to run before every commit.
+	@scripts/bootstrap rust lint
+	cargo fmt --all --check
+	@scripts/invariants
+	cargo clippy $(LOCKED) --quiet --workspace --all-targets -- -D warnings
+	cargo test $(LOCKED) --quiet --workspace
+
+.PHONY: test
+test: check test-sdk test-web test-blackbox test-autobahn test-browser ## Everything that has to pass.
+
+.PHONY: debug
+debug: web
+	cargo build $(LOCKED) --quiet --bin clarion
+
+.PHONY: test-sdk
+test-sdk:
+	@scripts/bootstrap node
+	cd $(SDK) && npm run --silent lint && npm run --silent typecheck && npm run --silent test
+
+.PHONY: test-web
+test-web: web
+	cd $(WEB) && npm run --silent lint && npm run --silent typecheck && npm run --silent test
+
+.PHONY: test-blackbox
+test-blackbox: debug ## The real binary, through its sockets.
+	@scripts/bootstrap python node
+	$(PYTHON) -m ruff check --quiet tests && $(PYTHON) -m ruff format --quiet --check tests
+	$(PYTHON) -m pytest tests/blackbox
+
+.PHONY: test-autobahn
+test-autobahn: debug
+	@scripts/bootstrap autobahn
+	$(PYTHON) tests/conformance/autobahn/server.py --groups 1 2 3 4 5 6 7 10
+
+.PHONY: test-browser
+test-browser: debug ## The web application in Chromium, against the real binary.
+	@scripts/bootstrap node browser
+	cd tests/browser && npm run --silent test
+
+.PHONY: conformance
+conformance: debug ## All of Autobahn that applies; minutes.
+	@scripts/bootstrap autobahn
+	$(PYTHON) tests/conformance/autobahn/server.py
+
+.PHONY: lint
+lint: ## Formatters and linters of all languages, nothing else.
+	@scripts/bootstrap rust lint node python
+	cargo fmt --all --check
+	cargo clippy $(LOCKED) --quiet --workspace --all-targets -- -D warnings
+	@scripts/invariants
+	cd $(SDK) && npm run --silent lint && npm run --silent typecheck
+	cd $(WEB) && npm run --silent lint && npm run --silent typecheck
+	$(PYTHON) -m ruff check --quiet tests && $(PYTHON) -m ruff format --quiet --check tests
+	bash -n scripts/* .ci/run
+
+.PHONY: bench
+bench: ## Measure against the bare baselines; keep the machine quiet.
+	@scripts/bootstrap rust
+	cargo build $(LOCKED) --release --bin clarion
+	$(TARGET)/release/clarion bench compare --clarion $(TARGET)/release/clarion
+
+.PHONY: clean
+clean: ## Remove everything that was built or installed here.
+	cargo clean
+	rm -rf .venv .cache $(SDK)/dist $(WEB)/dist
+	rm -rf $(SDK)/node_modules $(WEB)/node_modules tests/*/node_modules tests/blackbox/node/node_modules
