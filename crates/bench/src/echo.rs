@@ -14,7 +14,7 @@ use crate::error::{BenchError, Doing};
 use crate::frame::{self, HEADER_SIZE_MAX};
 use crate::handshake::{self, Target};
 use crate::histogram::Histogram;
-use crate::run::{Measured, Run, Schedule};
+use crate::run::{Load, Measured, Run, Schedule};
 use crate::sequence::{Arrival, Sequence, Verdict};
 
 /// Digits of the sequence number; the smallest message.
@@ -44,79 +44,95 @@ pub(crate) struct EchoArgs {
     pub(crate) schedule: Schedule,
 }
 
-/// What an echo run found.
-pub(crate) struct EchoFigures {
-    pub(crate) measured: Measured,
-    pub(crate) latency: Histogram,
-    pub(crate) verdict: Verdict,
-}
-
 /// Runs `bench echo` and prints its report.
 pub(crate) fn run(args: &EchoArgs) -> Result<(), BenchError> {
-    let figures = measure(args)?;
-    let Measured { messages, usage } = figures.measured;
+    let mut echo = Echo::open(args)?;
+    let measured = echo.run(&args.schedule)?;
+    let Measured { messages, usage } = measured;
+    let verdict = echo.verdict();
     println!("echo: {} connections, depth {}, {} bytes", args.connections, args.depth, args.size);
-    println!("  rate     {:.0} messages/s, {messages} measured", figures.measured.rate());
+    println!("  rate     {:.0} messages/s, {messages} measured", measured.rate());
     println!("  cpu      {}", usage.describe(messages, "message"));
-    println!("  latency  {}", figures.latency);
-    println!("  answers  {}", figures.verdict);
-    if figures.verdict.is_clean() { Ok(()) } else { Err(BenchError::Wrong(figures.verdict)) }
+    println!("  latency  {}", echo.latency);
+    println!("  answers  {}", verdict);
+    if verdict.is_clean() { Ok(()) } else { Err(BenchError::Wrong(verdict)) }
 }
 
-/// Opens the connections, runs the schedule and checks every echo.
-pub(crate) fn measure(args: &EchoArgs) -> Result<EchoFigures, BenchError> {
-    if args.size < DIGITS || args.depth == 0 || args.connections == 0 {
-        return Err(BenchError::Usage(format!(
-            "an echo needs connections, a depth, and at least {DIGITS} bytes a message"
-        )));
-    }
-    let mut poll = Poll::new().doing(|| "making an epoll".to_owned())?;
-    let mut echoers = Vec::with_capacity(args.connections);
-    for index in 0..args.connections {
-        let opened = handshake::connect(&args.url, None, None)?;
-        let connection = Connection::register(opened, poll.registry(), index, mask_for(index))?;
-        echoers.push(Echoer::new(connection, index, args));
-    }
-    drive(&mut poll, &mut echoers, args)
+/// Connections to an echo.
+pub(crate) struct Echo {
+    depth: usize,
+    poll: Poll,
+    buffer: Vec<u8>,
+    echoers: Vec<Echoer>,
+    latency: Histogram,
+    /// Messages that came back, in all runs.
+    done: u64,
 }
 
-fn drive(
-    poll: &mut Poll,
-    echoers: &mut [Echoer],
-    args: &EchoArgs,
-) -> Result<EchoFigures, BenchError> {
-    let mut run = Run::new(args.schedule.clone(), Instant::now());
-    let mut latency = Histogram::new();
-    let mut buffer = Vec::new();
-    let mut events = Events::with_capacity(1024);
-    let mut done = 0;
-    for echoer in echoers.iter_mut() {
-        echoer.send(args.depth)?;
-    }
-    let measured = loop {
-        poll.poll(&mut events, Some(TURN)).doing(|| "waiting for events".to_owned())?;
-        for event in &events {
-            let echoer = &mut echoers[event.token().0];
-            let arrived =
-                echoer.receive(&mut buffer, run.is_measuring().then_some(&mut latency))?;
-            done += arrived as u64;
-            echoer.send(if run.is_draining() { 0 } else { arrived })?;
+impl Echo {
+    /// Opens the connections; nothing is sent yet.
+    pub(crate) fn open(args: &EchoArgs) -> Result<Self, BenchError> {
+        if args.size < DIGITS || args.depth == 0 || args.connections == 0 {
+            return Err(BenchError::Usage(format!(
+                "an echo needs connections, a depth, and at least {DIGITS} bytes a message"
+            )));
         }
-        let now = Instant::now();
-        run.turn(now, done)?;
-        if run.is_draining() {
-            let sent: u64 = echoers.iter().map(|echoer| echoer.sent).sum();
-            if let Some(measured) = run.result(now, sent.saturating_sub(done)) {
-                break measured;
+        let poll = Poll::new().doing(|| "making an epoll".to_owned())?;
+        let mut echoers = Vec::with_capacity(args.connections);
+        for index in 0..args.connections {
+            let opened = handshake::connect(&args.url, None, None)?;
+            let connection = Connection::register(opened, poll.registry(), index, mask_for(index))?;
+            echoers.push(Echoer::new(connection, index, args));
+        }
+        Ok(Self {
+            depth: args.depth,
+            poll,
+            buffer: Vec::new(),
+            echoers,
+            latency: Histogram::new(),
+            done: 0,
+        })
+    }
+
+    fn sent(&self) -> u64 {
+        self.echoers.iter().map(|echoer| echoer.sent).sum()
+    }
+}
+
+impl Load for Echo {
+    fn run(&mut self, schedule: &Schedule) -> Result<Measured, BenchError> {
+        let mut run = Run::new(schedule.clone(), Instant::now());
+        let mut events = Events::with_capacity(1024);
+        for echoer in &mut self.echoers {
+            echoer.send(self.depth)?;
+        }
+        loop {
+            self.poll.poll(&mut events, Some(TURN)).doing(|| "waiting for events".to_owned())?;
+            for event in &events {
+                let echoer = &mut self.echoers[event.token().0];
+                let latency = run.is_measuring().then_some(&mut self.latency);
+                let arrived = echoer.receive(&mut self.buffer, latency)?;
+                self.done += arrived as u64;
+                echoer.send(if run.is_draining() { 0 } else { arrived })?;
+            }
+            let now = Instant::now();
+            run.turn(now, self.done)?;
+            if run.is_draining()
+                && let Some(measured) = run.result(now, self.sent().saturating_sub(self.done))
+            {
+                return Ok(measured);
             }
         }
-    };
-    let mut verdict = Verdict::default();
-    for echoer in echoers.iter() {
-        verdict += echoer.sequence.verdict(echoer.sent);
-        verdict.corrupt += echoer.corrupt;
     }
-    Ok(EchoFigures { measured, latency, verdict })
+
+    fn verdict(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        for echoer in &self.echoers {
+            verdict += echoer.sequence.verdict(echoer.sent);
+            verdict.corrupt += echoer.corrupt;
+        }
+        verdict
+    }
 }
 
 /// One connection, what it sent and what it expects back.

@@ -20,7 +20,7 @@ use crate::frame;
 use crate::handshake::{self, Target};
 use crate::histogram::Histogram;
 use crate::ledger::{FreeOn, Ledger};
-use crate::run::{Measured, Run, Schedule};
+use crate::run::{Load, Measured, Run, Schedule};
 use crate::sequence::{Arrival, Sequence, Verdict};
 use crate::session::{self, Wanted};
 
@@ -60,42 +60,24 @@ pub(crate) struct FanoutArgs {
     pub(crate) schedule: Schedule,
 }
 
-/// What a fan-out run found. Messages are deliveries.
-pub(crate) struct FanoutFigures {
-    pub(crate) measured: Measured,
-    pub(crate) latency: Histogram,
-    pub(crate) verdict: Verdict,
-    /// Bytes of text in the last delivery.
-    pub(crate) delivery_size: usize,
-}
-
 /// Runs `bench fanout` and prints its report.
 pub(crate) fn run(args: &FanoutArgs) -> Result<(), BenchError> {
-    let figures = measure(args)?;
-    let Measured { messages, usage } = figures.measured;
+    let mut room = Fanout::open(args)?;
+    let measured = room.run(&args.schedule)?;
+    let Measured { messages, usage } = measured;
+    let verdict = room.verdict();
     println!(
         "fanout: {} members, {} publishers, {} in flight each, {} bytes a delivery",
-        args.members, args.publishers, args.in_flight, figures.delivery_size
+        args.members,
+        args.publishers,
+        args.in_flight,
+        room.delivery_size()
     );
-    println!("  rate     {:.0} deliveries/s, {messages} measured", figures.measured.rate());
+    println!("  rate     {:.0} deliveries/s, {messages} measured", measured.rate());
     println!("  cpu      {}", usage.describe(messages, "delivery"));
-    println!("  latency  publish to receive: {}", figures.latency);
-    println!("  answers  {}", figures.verdict);
-    if figures.verdict.is_clean() { Ok(()) } else { Err(BenchError::Wrong(figures.verdict)) }
-}
-
-/// Opens the sessions, runs the schedule and checks every delivery.
-pub(crate) fn measure(args: &FanoutArgs) -> Result<FanoutFigures, BenchError> {
-    if args.members == 0 || args.publishers == 0 || args.in_flight == 0 {
-        return Err(BenchError::Usage("a fan-out needs members, publishers and a window".into()));
-    }
-    if args.bare && args.publishers > 1 {
-        // The generator numbers what the bare server delivers, so it must know the order.
-        return Err(BenchError::Usage("a bare fan-out has one publisher".into()));
-    }
-    let poll = Poll::new().doing(|| "making an epoll".to_owned())?;
-    let room = Room::open(args, &poll)?;
-    room.drive(poll)
+    println!("  latency  publish to receive: {}", room.tally.latency);
+    println!("  answers  {}", verdict);
+    if verdict.is_clean() { Ok(()) } else { Err(BenchError::Wrong(verdict)) }
 }
 
 struct Member {
@@ -109,8 +91,11 @@ struct Publisher {
 }
 
 /// The room as the generator sees it: who is in it and what is on its way.
-struct Room<'a> {
-    args: &'a FanoutArgs,
+pub(crate) struct Fanout {
+    args: FanoutArgs,
+    poll: Poll,
+    /// The offset that the first publication will have.
+    first_offset: u64,
     members: Vec<Member>,
     publishers: Vec<Publisher>,
     ledger: Ledger,
@@ -126,16 +111,28 @@ struct Tally {
     is_measuring: bool,
 }
 
-impl<'a> Room<'a> {
-    fn open(args: &'a FanoutArgs, poll: &Poll) -> Result<Self, BenchError> {
+impl Fanout {
+    /// Opens all sessions, members first; nothing is published yet.
+    pub(crate) fn open(args: &FanoutArgs) -> Result<Self, BenchError> {
+        if args.members == 0 || args.publishers == 0 || args.in_flight == 0 {
+            let text = "a fan-out needs members, publishers and a window";
+            return Err(BenchError::Usage(text.into()));
+        }
+        if args.bare && args.publishers > 1 {
+            // The generator numbers what the bare server delivers, so it must know the order.
+            return Err(BenchError::Usage("a bare fan-out has one publisher".into()));
+        }
+        let poll = Poll::new().doing(|| "making an epoll".to_owned())?;
+        let mut first_offset = 0;
         let mut members = Vec::with_capacity(args.members);
         for index in 0..args.members {
-            let (connection, offset) = connect(args, poll, index, true)?;
+            let (connection, offset) = connect(args, &poll, index, true)?;
             members.push(Member { connection, offsets: Sequence::starting_at(offset + 1) });
+            first_offset = offset + 1;
         }
         let mut publishers = Vec::with_capacity(args.publishers);
         for index in args.members..args.members + args.publishers {
-            let (connection, _) = connect(args, poll, index, false)?;
+            let (connection, _) = connect(args, &poll, index, false)?;
             publishers.push(Publisher { connection, in_flight: 0 });
         }
         let free_on = match (args.bare, args.publishers * args.in_flight) {
@@ -144,7 +141,9 @@ impl<'a> Room<'a> {
             (false, _) => FreeOn::Reply,
         };
         Ok(Self {
-            args,
+            args: args.clone(),
+            poll,
+            first_offset,
             members,
             publishers,
             ledger: Ledger::new(free_on, args.members),
@@ -158,41 +157,9 @@ impl<'a> Room<'a> {
         })
     }
 
-    fn drive(mut self, mut poll: Poll) -> Result<FanoutFigures, BenchError> {
-        let first_offset = self.members[0].offsets.next();
-        let mut run = Run::new(self.args.schedule.clone(), Instant::now());
-        let mut buffer = Vec::new();
-        let mut events = Events::with_capacity(1024);
-        let measured = loop {
-            let now = Instant::now();
-            run.turn(now, self.tally.delivered)?;
-            self.tally.is_measuring = run.is_measuring();
-            if let Some(measured) = run.result(now, self.ledger.on_their_way() as u64) {
-                break measured;
-            }
-            if !run.is_draining() {
-                self.publish(now)?;
-            }
-            poll.poll(&mut events, Some(TURN)).doing(|| "waiting for events".to_owned())?;
-            for event in &events {
-                let index = event.token().0;
-                match index.checked_sub(self.members.len()) {
-                    None => self.member_ready(index, &mut buffer)?,
-                    Some(index) => self.publisher_ready(index, &mut buffer)?,
-                }
-            }
-        };
-        let mut verdict = Verdict { corrupt: self.tally.corrupt, ..Verdict::default() };
-        let end = first_offset + self.ledger.published();
-        for member in &self.members {
-            verdict += member.offsets.verdict(end);
-        }
-        Ok(FanoutFigures {
-            measured,
-            latency: self.tally.latency,
-            verdict,
-            delivery_size: self.tally.delivery_size,
-        })
+    /// Bytes of text in the last delivery.
+    pub(crate) fn delivery_size(&self) -> usize {
+        self.tally.delivery_size
     }
 
     /// Fills the window of every publisher, in one write each.
@@ -281,6 +248,42 @@ impl<'a> Room<'a> {
             Ok(())
         })?;
         connection.flush()
+    }
+}
+
+impl Load for Fanout {
+    fn run(&mut self, schedule: &Schedule) -> Result<Measured, BenchError> {
+        let mut run = Run::new(schedule.clone(), Instant::now());
+        let mut buffer = Vec::new();
+        let mut events = Events::with_capacity(1024);
+        loop {
+            let now = Instant::now();
+            run.turn(now, self.tally.delivered)?;
+            self.tally.is_measuring = run.is_measuring();
+            if let Some(measured) = run.result(now, self.ledger.on_their_way() as u64) {
+                return Ok(measured);
+            }
+            if !run.is_draining() {
+                self.publish(now)?;
+            }
+            self.poll.poll(&mut events, Some(TURN)).doing(|| "waiting for events".to_owned())?;
+            for event in &events {
+                let index = event.token().0;
+                match index.checked_sub(self.members.len()) {
+                    None => self.member_ready(index, &mut buffer)?,
+                    Some(index) => self.publisher_ready(index, &mut buffer)?,
+                }
+            }
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        let mut verdict = Verdict { corrupt: self.tally.corrupt, ..Verdict::default() };
+        let end = self.first_offset + self.ledger.published();
+        for member in &self.members {
+            verdict += member.offsets.verdict(end);
+        }
+        verdict
     }
 }
 

@@ -27,6 +27,8 @@ mod echo;
 mod envelope;
 mod error;
 mod fanout;
+#[cfg(test)]
+mod faulty;
 mod frame;
 mod handshake;
 mod histogram;

@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::cpu::{Usage, UsageWindow};
 use crate::error::BenchError;
+use crate::sequence::Verdict;
 
 /// Without any message for so long, a run ends and what is outstanding is lost.
+#[cfg(not(test))]
 const STALL: Duration = Duration::from_secs(10);
+#[cfg(test)]
+const STALL: Duration = Duration::from_millis(300);
 
 /// How long to measure, as arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -63,6 +67,18 @@ impl Measured {
     pub(crate) fn rate(&self) -> f64 {
         self.messages as f64 / self.usage.wall.as_secs_f64()
     }
+}
+
+/// Connections that can be put to work again and again.
+pub(crate) trait Load {
+    /// Warms up, measures, and waits until nothing is on its way.
+    ///
+    /// # Errors
+    /// The server refused, hung up, or broke its protocol. Wrong answers are no error here.
+    fn run(&mut self, schedule: &Schedule) -> Result<Measured, BenchError>;
+
+    /// What was wrong in all runs so far.
+    fn verdict(&self) -> Verdict;
 }
 
 /// One measurement on its way.
@@ -167,7 +183,7 @@ mod tests {
         let start = Instant::now();
         let mut run = Run::new(schedule(Some(10)), start);
         run.turn(start + Duration::from_secs(1), 7).unwrap();
-        run.turn(start + Duration::from_secs(9), 16).unwrap();
+        run.turn(start + Duration::from_secs(8), 16).unwrap();
         assert!(run.is_measuring());
         run.turn(start + Duration::from_secs(9), 17).unwrap();
         assert!(run.is_draining());

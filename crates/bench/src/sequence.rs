@@ -83,11 +83,6 @@ impl Sequence {
         Self { next: first, missing: Vec::new(), duplicated: 0, reordered: 0 }
     }
 
-    /// The number expected now.
-    pub(crate) fn next(&self) -> u64 {
-        self.next
-    }
-
     /// Takes the next number as it arrives.
     pub(crate) fn arrive(&mut self, number: u64) -> Arrival {
         if number == self.next {

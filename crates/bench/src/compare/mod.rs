@@ -1,10 +1,12 @@
 //! `bench compare`: Clarion against the baselines, in interleaved rounds.
 //!
-//! On a shared or virtual machine the same program costs half as much again from one minute to the next.
-//! So a round measures everything once, each reference right before what is held against it; every
-//! measurement has a fresh server; and what counts is the ratio of the medians over all rounds, with
-//! the least and the greatest ratio of a single round beside it.
+//! On a shared or virtual machine the same program costs half as much again from one second to the next.
+//! So all servers of a group (the small echoes, say) run at once, and a round gives each of them short
+//! slices of work in turn, while the others sleep. Every round has fresh servers. What counts is
+//! the ratio of the medians over all rounds, with the least and the greatest ratio of a single round
+//! beside it; the control rows measure a baseline twice and show what a ratio is worth.
 
+mod contestant;
 mod pinning;
 mod plan;
 mod server;
@@ -13,11 +15,12 @@ mod table;
 use std::path::PathBuf;
 
 use crate::error::BenchError;
+use crate::fanout::Fanout;
 use crate::handshake::Target;
 use crate::idle::{self, IdleArgs};
-use crate::run::{Measured, Schedule};
+use crate::run::{Load, Schedule};
 use crate::sequence::Verdict;
-use crate::{echo, fanout};
+use contestant::Contestant;
 use pinning::Pinning;
 use plan::{Measurement, Row};
 use server::{Clarion, Server};
@@ -29,9 +32,8 @@ const IDLE_GOAL: f64 = 1024.0;
 const IDLE_ROUNDS_MAX: usize = 3;
 /// Bytes of a delivery, until one of Clarion's has been seen.
 const DELIVERY_SIZE: usize = 300;
-/// A share of a core for others above which a measurement is taken again.
-const DISTURBED: f64 = 0.10;
-const ATTEMPTS_MAX: usize = 4;
+/// Seconds that one server works before it is the next one's turn.
+const SLICE: f64 = 0.4;
 
 /// The arguments of `bench compare`.
 #[derive(Debug, Clone, clap::Args)]
@@ -42,7 +44,7 @@ pub(crate) struct CompareArgs {
     /// Rounds [default: 5, or 2 with --quick].
     #[arg(long)]
     rounds: Option<usize>,
-    /// Seconds of each measurement [default: 2, or 0.7 with --quick].
+    /// Seconds of each measurement in a round [default: 2, or 0.4 with --quick].
     #[arg(long)]
     seconds: Option<f64>,
     /// Fewer, shorter rounds and 1,000 idle sessions: a look, not a result.
@@ -70,16 +72,14 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), BenchError> {
     let mut comparison = Comparison::new(args);
     let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 5 });
     for round in 1..=rounds {
-        for measurement in plan::measurements(&comparison.rows) {
-            if measurement.is_bare() || comparison.clarion.is_some() {
-                eprint!("round {round}/{rounds}  {:<50}", measurement.title());
-                comparison.measure(measurement)?;
-            }
+        for group in plan::groups(&comparison.rows) {
+            eprintln!("round {round} of {rounds}");
+            comparison.measure(&group)?;
         }
     }
     if comparison.is_wanted("idle") && comparison.clarion.is_some() {
         for round in 1..=rounds.min(IDLE_ROUNDS_MAX) {
-            eprint!("round {round}  idle sessions  ");
+            eprintln!("round {round}: idle sessions");
             comparison.measure_idle(args.quick)?;
         }
     }
@@ -92,7 +92,8 @@ struct Comparison {
     clarion: Option<Clarion>,
     pinning: Pinning,
     only: Option<String>,
-    schedule: Schedule,
+    /// Slices of each measurement in a round.
+    slices: usize,
     rows: Vec<Row>,
     figures: Figures,
     /// Bytes of PSS a session, and the idle server's share of a core.
@@ -101,7 +102,7 @@ struct Comparison {
     delivery_size: usize,
     messages: u64,
     verdict: Verdict,
-    /// Figures that were taken although others used the machine.
+    /// Slices that were taken although others used the machine.
     disturbed: usize,
 }
 
@@ -116,7 +117,7 @@ impl Comparison {
             arguments: args.arguments.clone(),
             settings,
         });
-        let seconds = args.seconds.unwrap_or(if args.quick { 0.7 } else { 2.0 });
+        let seconds = args.seconds.unwrap_or(if args.quick { SLICE } else { 2.0 });
         let mut rows = plan::rows();
         if let Some(only) = &args.only {
             rows.retain(|row| row.figure.title().contains(only.as_str()));
@@ -125,7 +126,7 @@ impl Comparison {
             clarion,
             pinning: Pinning::take(!args.no_pin),
             only: args.only.clone(),
-            schedule: Schedule { seconds, messages: None, warmup: seconds / 4.0, server_pid: None },
+            slices: (seconds / SLICE).ceil().max(1.0) as usize,
             rows,
             figures: Figures::new(),
             idle: Default::default(),
@@ -156,48 +157,47 @@ impl Comparison {
         }
     }
 
-    fn measure(&mut self, measurement: Measurement) -> Result<(), BenchError> {
-        if measurement == Measurement::BareFanout && !self.figures.contains_key(&measurement) {
+    /// One round of a group: every server is started, and each works in turn.
+    fn measure(&mut self, group: &[Measurement]) -> Result<(), BenchError> {
+        let bare = Measurement::BareFanout;
+        if group.contains(&bare) && !self.figures.contains_key(&bare) {
             self.learn_delivery_size()?;
         }
-        let mut attempt = 1;
-        let Measured { messages, usage } = loop {
-            let (measured, verdict) = self.attempt(measurement)?;
-            let Measured { messages, usage } = measured;
-            eprintln!("{:>9.0}/s  {}", measured.rate(), usage.describe(messages, "msg"));
-            if !verdict.is_clean() {
-                eprintln!("  WRONG: {verdict}");
+        let mut contestants = Vec::new();
+        for &measurement in group {
+            if measurement.is_bare() || self.clarion.is_some() {
+                let server = self.start(measurement)?;
+                contestants.push(Contestant::open(measurement, server, self.delivery_size)?);
             }
-            self.messages += messages;
-            self.verdict += verdict;
-            let is_disturbed = usage.share(usage.others) > DISTURBED;
-            if is_disturbed && attempt < ATTEMPTS_MAX {
-                eprint!("  disturbed, again {:<46}", measurement.title());
-                attempt += 1;
-            } else {
-                self.disturbed += usize::from(is_disturbed);
-                break measured;
+        }
+        for _ in 0..self.slices {
+            for contestant in &mut contestants {
+                contestant.slice(SLICE)?;
             }
-        };
-        let micros = usage.server_micros_per(messages).ok_or_else(|| {
-            BenchError::Server(format!("{} answered nothing", measurement.title()))
-        })?;
-        self.figures.entry(measurement).or_default().push(micros);
+        }
+        for contestant in &contestants {
+            self.note(contestant)?;
+        }
         Ok(())
     }
 
-    /// Measures once, with a server of its own.
-    fn attempt(&self, measurement: Measurement) -> Result<(Measured, Verdict), BenchError> {
-        let server = self.start(measurement)?;
-        let url = target(&server);
-        let schedule = Schedule { server_pid: Some(server.pid()), ..self.schedule.clone() };
-        if let Some(args) = measurement.echo(&url, &schedule) {
-            return echo::measure(&args).map(|figures| (figures.measured, figures.verdict));
+    /// Takes over the figure of a round.
+    fn note(&mut self, contestant: &Contestant) -> Result<(), BenchError> {
+        let Contestant { measurement, tally, .. } = contestant;
+        let title = measurement.title();
+        eprintln!("  {title:<55} {}", tally.describe());
+        let verdict = contestant.verdict();
+        if !verdict.is_clean() {
+            eprintln!("    WRONG: {verdict}");
         }
-        match measurement.fanout(&url, &schedule, self.delivery_size) {
-            Some(args) => fanout::measure(&args).map(|figures| (figures.measured, figures.verdict)),
-            None => Err(BenchError::Usage(format!("{} is no traffic", measurement.title()))),
-        }
+        let micros = tally
+            .micros()
+            .ok_or_else(|| BenchError::Server(format!("{title}: nothing was answered")))?;
+        self.figures.entry(*measurement).or_default().push(micros);
+        self.verdict += verdict;
+        self.messages += tally.messages;
+        self.disturbed += tally.disturbed;
+        Ok(())
     }
 
     /// Asks Clarion how long its deliveries are, so that the bare server's are as long.
@@ -206,9 +206,9 @@ impl Comparison {
         let server = Server::clarion(clarion, 1, &self.pinning)?;
         let schedule = Schedule { seconds: 0.1, messages: None, warmup: 0.0, server_pid: None };
         let once = Measurement::Fanout { workers: 1, publishers: 1, in_flight: 1 };
-        if let Some(args) = once.fanout(&target(&server), &schedule, 0) {
-            self.delivery_size = fanout::measure(&args)?.delivery_size;
-        }
+        let mut room = Fanout::open(&once.fanout(&target(&server), &schedule, 0))?;
+        room.run(&schedule)?;
+        self.delivery_size = room.delivery_size();
         Ok(())
     }
 
@@ -232,11 +232,14 @@ impl Comparison {
     }
 
     fn report(&self, rounds: usize) {
-        println!("{rounds} rounds of {} s; {}.", self.schedule.seconds, self.pinning.describe());
+        println!(
+            "{rounds} rounds of {} slices of {SLICE} s; {}.",
+            self.slices,
+            self.pinning.describe()
+        );
         println!("{}.", machine());
         println!(
-            "{} messages checked: {}. A delivery has {} bytes. {} figures were disturbed by other \
-             processes.\n",
+            "{} messages checked: {}. A delivery has {} bytes. Others disturbed {} slices.\n",
             self.messages, self.verdict, self.delivery_size, self.disturbed
         );
         println!("{}", table::cpu_table(&self.rows, &self.figures));

@@ -40,6 +40,20 @@ impl Measurement {
         }
     }
 
+    /// Whether the two are held against each other somewhere, so that they should be measured in turn.
+    fn is_comparable(self, other: Self) -> bool {
+        self.traffic() == other.traffic()
+    }
+
+    /// 0 for a fan-out, else the bytes of an echo.
+    fn traffic(self) -> usize {
+        match self {
+            Self::BareEcho { size, .. } | Self::Echo { size, .. } => size,
+            Self::EchoControl => SMALL,
+            Self::BareFanout | Self::FanoutControl | Self::Fanout { .. } => 0,
+        }
+    }
+
     /// How many workers the server has.
     pub(crate) fn workers(self) -> usize {
         match self {
@@ -90,19 +104,24 @@ impl Measurement {
         })
     }
 
-    /// The run that measures a fan-out whose deliveries have this size; `None` for an echo.
+    /// The run that measures a fan-out whose deliveries have this size.
+    ///
+    /// For an echo, it is the simplest fan-out.
     pub(crate) fn fanout(
         self,
         url: &Target,
         schedule: &Schedule,
         delivery_size: usize,
-    ) -> Option<FanoutArgs> {
+    ) -> FanoutArgs {
         let (publishers, in_flight) = match self {
-            Self::BareFanout | Self::FanoutControl => (1, 1),
             Self::Fanout { publishers, in_flight, .. } => (publishers, in_flight),
-            Self::BareEcho { .. } | Self::Echo { .. } | Self::EchoControl => return None,
+            Self::BareFanout
+            | Self::FanoutControl
+            | Self::BareEcho { .. }
+            | Self::Echo { .. }
+            | Self::EchoControl => (1, 1),
         };
-        Some(FanoutArgs {
+        FanoutArgs {
             url: Target { path: "/ws".to_owned(), ..url.clone() },
             members: MEMBERS,
             publishers,
@@ -112,7 +131,7 @@ impl Measurement {
             bare: self.is_bare(),
             delivery_size,
             schedule: schedule.clone(),
-        })
+        }
     }
 }
 
@@ -150,17 +169,19 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// Every measurement that the rows need, each once, the reference before what is held against it.
-pub(crate) fn measurements(rows: &[Row]) -> Vec<Measurement> {
-    let mut all = Vec::new();
-    for row in rows {
-        for measurement in [row.against, row.figure] {
-            if !all.contains(&measurement) {
-                all.push(measurement);
-            }
+/// Every measurement that the rows need, each once and behind its reference, in groups whose members
+/// are measured in turn.
+pub(crate) fn groups(rows: &[Row]) -> Vec<Vec<Measurement>> {
+    let mut groups: Vec<Vec<Measurement>> = Vec::new();
+    for measurement in rows.iter().flat_map(|row| [row.against, row.figure]) {
+        let group = groups.iter_mut().find(|group| group[0].is_comparable(measurement));
+        match group {
+            Some(group) if group.contains(&measurement) => {}
+            Some(group) => group.push(measurement),
+            None => groups.push(vec![measurement]),
         }
     }
-    all
+    groups
 }
 
 fn bytes(size: usize) -> String {
@@ -173,26 +194,30 @@ fn bytes(size: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Measurement, measurements, rows};
+    use super::{Measurement, groups, rows};
 
     #[test]
-    fn every_measurement_is_taken_once_and_behind_its_reference() {
+    fn every_measurement_is_taken_once_and_in_turn_with_its_reference() {
         let rows = rows();
-        let order = measurements(&rows);
-        let place = |wanted: Measurement| order.iter().position(|&one| one == wanted).unwrap();
+        let groups = groups(&rows);
         for row in &rows {
+            let holds = |group: &&Vec<Measurement>| group.contains(&row.figure);
+            let group = groups.iter().find(holds).unwrap();
+            let place = |wanted| group.iter().position(|&one| one == wanted).unwrap();
             assert!(place(row.against) < place(row.figure), "{row:?}");
         }
-        let mut unique = order.clone();
-        unique.sort();
-        unique.dedup();
-        assert_eq!(unique.len(), order.len());
+        let mut all = groups.concat();
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert_eq!(groups.len(), 3, "small echoes, large echoes, fan-outs");
     }
 
     #[test]
     fn titles_tell_measurements_apart() {
         let mut titles: Vec<_> =
-            measurements(&rows()).into_iter().map(Measurement::title).collect();
+            groups(&rows()).concat().into_iter().map(Measurement::title).collect();
         let count = titles.len();
         titles.sort();
         titles.dedup();
