@@ -53,7 +53,8 @@ impl Opening {
     /// If the subprotocols are not different tokens: they are constants of the program.
     pub fn new(nonce: [u8; 16], subprotocols: &[&str]) -> Self {
         for (i, name) in subprotocols.iter().enumerate() {
-            assert!(field::is_token(name) && !subprotocols[..i].contains(name));
+            assert!(field::is_token(name), "a subprotocol is not a token");
+            assert!(!subprotocols[..i].contains(name), "a subprotocol is offered twice");
         }
         Self { key: STANDARD.encode(nonce), subprotocols: subprotocols.join(", ") }
     }

@@ -92,7 +92,7 @@ fn host_comes_exactly_once() {
 
 #[test]
 fn upgrade_names_websocket_in_any_case() {
-    for values in [&["WebSocket"][..], &["h2c, WEBSOCKET"], &["h2c", "websocket"]] {
+    for values in [&["WebSocket"][..], &["h2c, WEBSOCKET"], &["h2c", "websocket", "x"]] {
         assert!(accept(&GET, bytes(&with("Upgrade", values))).is_ok(), "{values:?}");
     }
     for values in [&[][..], &[""], &["h2c"], &["websockets"], &["web socket"]] {
@@ -102,7 +102,7 @@ fn upgrade_names_websocket_in_any_case() {
 
 #[test]
 fn connection_names_upgrade_in_any_case() {
-    for values in [&["upgrade"][..], &["keep-alive, Upgrade"], &["keep-alive", "UPGRADE"]] {
+    for values in [&["upgrade"][..], &["keep-alive, Upgrade"], &["keep-alive", "UPGRADE", "x"]] {
         assert!(accept(&GET, bytes(&with("Connection", values))).is_ok(), "{values:?}");
     }
     for values in [&[][..], &[""], &["close"], &["upgraded"]] {
@@ -253,7 +253,13 @@ fn a_client_refuses_an_answer_that_is_not_for_it() {
 }
 
 #[test]
-#[should_panic(expected = "")]
+#[should_panic(expected = "not a token")]
 fn a_client_does_not_offer_what_is_not_a_token() {
     let _ = Opening::new([9; 16], &["chat\r\nx: y"]);
+}
+
+#[test]
+#[should_panic(expected = "offered twice")]
+fn a_client_does_not_offer_a_subprotocol_twice() {
+    let _ = Opening::new([9; 16], &["chat", "chat"]);
 }
