@@ -426,10 +426,10 @@ impl Shard {
         self.counters.error(refusal.name);
         let frame = match id {
             Some(id) => self.frame(|out| {
-                codec::json::error(out, Some(id), room, None, None, refusal, None, None)
+                codec::json::error(out, Some(id), room, None, None, refusal, None, None);
             }),
             None => self.frame(|out| {
-                codec::json::error(out, None, room, key, command, refusal, None, None)
+                codec::json::error(out, None, room, key, command, refusal, None, None);
             }),
         };
         self.send(conn, frame, now, fx);

@@ -39,6 +39,8 @@ pub(crate) struct Home {
     /// An idle timer is set.
     pub(crate) idle_armed: bool,
     pub(crate) dirty: bool,
+    /// The commands that waited for the log to open are being run: more follow.
+    pub(crate) starting: bool,
 }
 
 /// What a home knows of its log.
@@ -205,6 +207,7 @@ impl Home {
             && self.busy.is_empty()
             && self.batch.frames.is_empty()
             && self.changes.is_none()
+            && !self.starting
             && !matches!(self.log, Log::Opening(_))
     }
 }

@@ -23,8 +23,7 @@ use std::sync::Arc;
 
 /// Deliveries of one room are posted when they reach so many bytes, or when the turn ends.
 const BATCH_BYTES: usize = 64 << 10;
-/// One read for members that are behind, bytes and publications.
-const FETCH_BYTES: usize = 64 << 10;
+/// Publications in one read for members that are behind.
 const FETCH_LIMIT: u32 = 512;
 /// How long a home without members is kept, microseconds.
 const IDLE_US: u64 = 30_000_000;
@@ -75,6 +74,7 @@ impl Shard {
             counts_only: false,
             idle_armed: false,
             dirty: false,
+            starting: false,
         }) as u32;
         let id = HomeId { index, generation: self.home_generation };
         self.home_by_name.insert(room.clone(), index);
@@ -498,34 +498,25 @@ impl Shard {
     // Members.
 
     fn join(&mut self, id: HomeId, command: &RoomCommand, now: Now, fx: &mut impl Effects) {
-        let outranked = !self.planted.is(Fault::DoubleResume);
+        let bytes = self.fetch_bytes();
         let Some(home) = self.home(id) else { return };
         let What::Join { join, .. } = &command.what else { return };
-        let Origin::Connection { conn, binding, sender } = &command.origin else { return };
-        let client = sender.client.expect("a session has a client id");
-        let refusal = match home.members.get(&client) {
-            Some(member) if member.conn == Some(*conn) => Some(Refusal::already_joined()),
-            // A newer connection of the session is here; this one is being closed.
-            Some(member) if member.binding > *binding && outranked => {
-                Some(Refusal::already_joined())
-            }
-            _ if join.after.is_some() && home.settings.log.is_none() => {
-                Some(Refusal::no_history("payload.after"))
-            }
-            _ if join.last.is_some() && home.settings.log.is_none() => {
-                Some(Refusal::no_history("payload.last"))
-            }
-            _ => None,
+        let Origin::Connection { conn, .. } = &command.origin else { return };
+        let field = match join {
+            _ if home.settings.log.is_some() => None,
+            Join { after: Some(_), .. } => Some("payload.after"),
+            Join { last: Some(_), .. } => Some("payload.last"),
+            Join { .. } => None,
         };
-        if let Some(refusal) = refusal {
-            let room = home.name.clone();
-            return self.tell(asker(command), &room, Outcome::Refused(refusal), fx);
+        if let Some(field) = field {
+            let refusal = Outcome::Refused(Refusal::no_history(field));
+            return self.tell(asker(command), &command.room, refusal, fx);
         }
         match replay_from(home, join) {
             Some(after) => {
                 home.reads.push_back(PendingRead::Command(Box::new(command.clone())));
                 home.busy.entry(*conn).or_default().reads += 1;
-                let request = read(id, home, Range::After(after), FETCH_LIMIT, FETCH_BYTES);
+                let request = read(id, home, Range::After(after), FETCH_LIMIT, bytes);
                 fx.submit(request);
             }
             None => self.admit(id, command, None, now, fx),
@@ -544,6 +535,16 @@ impl Shard {
         let What::Join { join, server } = &command.what else { return };
         let Origin::Connection { conn, binding, sender } = &command.origin else { return };
         let client = sender.client.expect("a session has a client id");
+        let outranked = !self.planted.is(Fault::DoubleResume);
+        let Some(home) = self.home(id) else { return };
+        // Asked here and not earlier: others may have come while the log was read. One with a higher
+        // binding is a newer connection of the session; then this one is being closed.
+        if home.members.get(&client).is_some_and(|member| {
+            member.conn == Some(*conn) || (member.binding > *binding && outranked)
+        }) {
+            let refusal = Outcome::Refused(Refusal::already_joined());
+            return self.tell(asker(command), &command.room, refusal, fx);
+        }
         self.flush(id, fx);
         self.catch_up_worker(id, conn.worker, fx);
         let Some(home) = self.home(id) else { return };
@@ -709,6 +710,11 @@ impl Shard {
         fx.submit(request);
     }
 
+    /// Bytes in one read for members that are behind: a part of an outbox, so that it has room.
+    fn fetch_bytes(&self) -> usize {
+        (self.config.limits.outbox_bytes / 4).clamp(1 << 10, 64 << 10)
+    }
+
     /// Reads the log for members on a worker.
     pub(crate) fn on_fetch(
         &mut self,
@@ -719,12 +725,13 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let id = self.find_home(&room);
+        let bytes = self.fetch_bytes();
         if let Some(id) = id
             && let Some(home) = self.home(id)
             && matches!(&home.log, Log::Open { epoch: own, .. } if own == epoch)
         {
             home.reads.push_back(PendingRead::Fetch(worker, after));
-            let request = read(id, home, Range::After(after), FETCH_LIMIT, FETCH_BYTES);
+            let request = read(id, home, Range::After(after), FETCH_LIMIT, bytes);
             return fx.submit(request);
         }
         fx.post(worker, Mail::Page { room, after, page: None });
@@ -759,8 +766,9 @@ impl Shard {
                         self.tell(asker(&command), &room, Outcome::Refused(refusal), fx);
                     }
                     (What::Join { join, .. }, Some(page)) => {
+                        // It may have been trimmed, or be another log, since the read was asked for.
                         let lost = join.after.as_ref().is_some_and(|after| {
-                            after.epoch == epoch && page.standing.first > after.offset + 1
+                            after.epoch != epoch || page.standing.first > after.offset + 1
                         });
                         if lost && join.last.is_some() {
                             // The log no longer reaches back: `last` decides, unless it is less.
@@ -804,8 +812,12 @@ impl Shard {
         match result {
             Ok(standing) => {
                 home.log = Log::Open { epoch: standing.epoch, head: standing.head };
+                home.starting = true;
                 for command in waiting {
                     self.enter(id, command, now, fx);
+                }
+                if let Some(home) = self.home(id) {
+                    home.starting = false;
                 }
                 self.check_idle(id, now);
             }

@@ -304,7 +304,7 @@ impl Shard {
             Mail::Presence { room, frame } => self.on_presence(&room, &frame, now, fx),
             Mail::Stored(completion) => self.on_stored(completion, now, fx),
             Mail::Decided { token, conn, verdict } => {
-                self.on_decided(conn, token, verdict, now, fx)
+                self.on_decided(conn, token, verdict, now, fx);
             }
             Mail::Authenticated { conn, outcome } => self.on_authenticated(conn, outcome, now, fx),
             Mail::Api { api, request } => self.on_api(api, request, fx),

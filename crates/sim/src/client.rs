@@ -1,0 +1,496 @@
+//! A client that remembers everything it was promised, and says what was broken.
+
+use crate::rng::Rng;
+use crate::truth::{TruthStore, payload, sender_and_number};
+use clarion_engine::ConnId;
+use clarion_protocol::{Epoch, RoomName};
+use clarion_websocket as websocket;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+
+/// Rooms with a log.
+pub(crate) const LOGGED: [&str; 3] = ["a", "b/c", "d"];
+/// A room without.
+pub(crate) const UNLOGGED: &str = "n";
+/// A room nobody may join.
+pub(crate) const FORBIDDEN: &str = "forbidden";
+
+/// One client program: a session over many connections.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) index: usize,
+    pub(crate) user: Option<String>,
+    pub(crate) client: Option<String>,
+    pub(crate) ticket: Option<String>,
+    /// What it knows of each room that it wants to be in.
+    pub(crate) rooms: BTreeMap<String, Room>,
+    /// The link that counts; older ones may linger.
+    pub(crate) current: Option<usize>,
+    pub(crate) next_id: u64,
+    /// Keys used, to be used again.
+    keys: Vec<String>,
+}
+
+/// A client's view of a room.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Room {
+    /// The last position seen, in a room with log.
+    pub(crate) position: Option<(String, u64)>,
+}
+
+/// One connection of a client.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) owner: usize,
+    pub(crate) worker: u16,
+    pub(crate) conn: ConnId,
+    websocket: websocket::Connection,
+    /// To the server, not yet delivered.
+    pub(crate) outbound: Vec<u8>,
+    /// From the server, not yet read.
+    pub(crate) inbound: Vec<u8>,
+    pub(crate) welcomed: bool,
+    /// The socket is gone.
+    pub(crate) dead: bool,
+    /// The server's close code.
+    pub(crate) closed: Option<u16>,
+    /// Not reading before this moment.
+    pub(crate) deaf_until_us: u64,
+    pub(crate) joined: HashMap<String, Joined>,
+    pub(crate) asked: HashMap<u64, Asked>,
+    /// Rooms of its `$hello` that were not answered yet, with the position asked for.
+    pub(crate) wanted: HashMap<String, Option<(String, u64)>>,
+    /// How many publications it sent: numbers them.
+    sent: u64,
+    /// The last unlogged number heard, by room and sender.
+    heard: HashMap<(String, u64), u64>,
+}
+
+/// A room that a link is in.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    /// Log and next offset, if it has a log.
+    pub(crate) next: Option<(String, u64)>,
+}
+
+/// A command that was not answered yet.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    Join { room: String, after: Option<(String, u64)> },
+    Leave { room: String },
+    Publish { room: String, key: Option<String>, payload: String },
+    Other,
+}
+
+/// What a message made the client do.
+pub(crate) type Checked = Result<(), String>;
+
+impl Client {
+    pub(crate) fn new(index: usize) -> Self {
+        // Every third is a guest; the others share users in pairs, as devices do.
+        let user = (index % 3 != 2).then(|| format!("u{}", index / 2));
+        Self {
+            index,
+            user,
+            client: None,
+            ticket: None,
+            rooms: BTreeMap::new(),
+            current: None,
+            next_id: 0,
+            keys: Vec::new(),
+        }
+    }
+
+    /// The `$hello` of a new link: with the ticket if there is one, and all rooms wanted.
+    pub(crate) fn hello(&self, link: &mut Link) {
+        let mut rooms = serde_json::Map::new();
+        for (name, room) in &self.rooms {
+            let after = room.position.clone();
+            let join = match &after {
+                Some((epoch, offset)) => json!({"after": {"epoch": epoch, "offset": offset}}),
+                None => json!({}),
+            };
+            rooms.insert(name.clone(), join);
+            link.wanted.insert(name.clone(), after);
+        }
+        let mut payload = json!({ "rooms": rooms });
+        if let Some(ticket) = &self.ticket {
+            payload["ticket"] = json!(ticket);
+        } else if let Some(user) = &self.user {
+            payload["token"] = json!(format!("user:{user}"));
+        }
+        link.say(&json!({"type": "$hello", "payload": payload}));
+    }
+
+    /// Does something a client might do.
+    pub(crate) fn act(&mut self, link: &mut Link, slow: bool, now_us: u64, rng: &mut Rng) {
+        let room = match rng.below(8) {
+            0 | 1 => UNLOGGED.to_owned(),
+            n => LOGGED[n % LOGGED.len()].to_owned(),
+        };
+        let moving = link.asked.values().any(|asked| match asked {
+            Asked::Join { room: other, .. } | Asked::Leave { room: other } => *other == room,
+            Asked::Publish { .. } | Asked::Other => false,
+        });
+        match rng.below(20) {
+            0..=3 if !moving && !link.joined.contains_key(&room) => {
+                let known = self.rooms.get(&room).and_then(|room| room.position.clone());
+                let logged = room != UNLOGGED;
+                let after = known.filter(|_| logged && rng.chance(70));
+                let mut join = json!({"members": rng.chance(30)});
+                if let Some((epoch, offset)) = &after {
+                    join["after"] = json!({"epoch": epoch, "offset": offset});
+                }
+                if logged && rng.chance(40) {
+                    join["last"] = json!(rng.below(12));
+                }
+                let asked = Asked::Join { room: room.clone(), after };
+                self.ask(link, json!({"type": "$join", "payload": join}), &room, asked);
+            }
+            4 if !moving && link.joined.contains_key(&room) => {
+                let asked = Asked::Leave { room: room.clone() };
+                self.ask(link, json!({"type": "$leave"}), &room, asked);
+                self.rooms.remove(&room);
+            }
+            5 => {
+                let history = json!({"type": "$history", "payload": {"limit": rng.below(20)}});
+                self.ask(link, history, &room, Asked::Other);
+            }
+            6 => self.ask(link, json!({"type": "$members", "payload": {}}), &room, Asked::Other),
+            7 => {
+                let ping = json!({"type": "$ping", "payload": "p".repeat(rng.below(600))});
+                self.ask(link, ping, &room, Asked::Other);
+            }
+            8 => self.ask(link, json!({"type": "$join", "payload": {}}), FORBIDDEN, Asked::Other),
+            9 if slow => link.deaf_until_us = now_us + rng.below(20_000_000) as u64,
+            10 => {
+                // Far more than its outbox holds, without waiting for anything or reading it.
+                if slow {
+                    link.deaf_until_us = now_us + rng.below(20_000_000) as u64;
+                }
+                for _ in 0..rng.below(40) {
+                    let ping = json!({"type": "$ping", "payload": "p".repeat(3_000)});
+                    self.ask(link, ping, &room, Asked::Other);
+                }
+            }
+            11 => {
+                let state = json!({"type": "$state", "payload": {"n": rng.below(9)}});
+                self.ask(link, state, &room, Asked::Other);
+            }
+            _ => self.publish(link, &room, rng),
+        }
+    }
+
+    fn publish(&mut self, link: &mut Link, room: &str, rng: &mut Rng) {
+        for _ in 0..=rng.below(4) {
+            link.sent += 1;
+            let payload = payload(link.conn_serial(), link.sent, rng.below(120));
+            let mut message = json!({"type": "m"});
+            message["payload"] = serde_json::from_str(&payload).expect("payloads are JSON");
+            message["metadata"] = json!({"room": room});
+            let ephemeral = room != UNLOGGED && rng.chance(10);
+            if ephemeral {
+                message["metadata"]["ephemeral"] = json!(true);
+            }
+            let mut key = None;
+            if room != UNLOGGED && !ephemeral && rng.chance(30) {
+                if self.keys.is_empty() || rng.chance(50) {
+                    self.keys.push(format!("k{}", self.keys.len()));
+                }
+                let chosen = self.keys[rng.below(self.keys.len())].clone();
+                message["metadata"]["key"] = json!(chosen);
+                key = Some(chosen);
+            }
+            if rng.chance(80) {
+                let asked = Asked::Publish { room: room.to_owned(), key, payload };
+                self.ask(link, message, room, asked);
+            } else {
+                link.say(&message);
+            }
+        }
+    }
+
+    fn ask(&mut self, link: &mut Link, mut message: Value, room: &str, asked: Asked) {
+        self.next_id += 1;
+        let id = self.next_id * 1_000 + self.index as u64;
+        message["metadata"]["id"] = json!(id);
+        message["metadata"]["room"] = json!(room);
+        link.asked.insert(id, asked);
+        link.say(&message);
+    }
+
+    /// Reads some of what came, and checks it.
+    pub(crate) fn read(&mut self, link: &mut Link, amount: usize, truth: &TruthStore) -> Checked {
+        let amount = amount.min(link.inbound.len());
+        let mut bytes: Vec<u8> = link.inbound.drain(..amount).collect();
+        let mut websocket = std::mem::replace(&mut link.websocket, websocket::Connection::server());
+        let limits = websocket::Limits { message_bytes: 1 << 24, fragments: 1 };
+        let mut input = &mut bytes[..];
+        let mut replies = Vec::new();
+        let mut texts = Vec::new();
+        while let Some(event) = websocket.receive(&limits, &mut input, &mut replies) {
+            match event {
+                websocket::Event::Text(text) => texts.push(text.to_owned()),
+                websocket::Event::Closed { code, .. } => {
+                    link.closed = Some(code.map_or(1005, websocket::CloseCode::get));
+                }
+                websocket::Event::Failed(error) => {
+                    return Err(format!("the server broke the WebSocket protocol: {error:?}"));
+                }
+                websocket::Event::Binary(_) => return Err("a binary message came".into()),
+                websocket::Event::Ping(_) | websocket::Event::Pong(_) => {}
+            }
+        }
+        link.websocket = websocket;
+        link.outbound.extend_from_slice(&replies);
+        for text in texts {
+            let message: Value = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
+            self.check(link, &message, truth)
+                .map_err(|violation| format!("{violation}: {text}"))?;
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, link: &mut Link, message: &Value, truth: &TruthStore) -> Checked {
+        let kind = message["type"].as_str().ok_or("no type")?;
+        let (payload, metadata) = (&message["payload"], &message["metadata"]);
+        let room = metadata["room"].as_str().unwrap_or_default().to_owned();
+        if !link.welcomed && kind != "$welcome" {
+            return Err("something came before the $welcome".into());
+        }
+        match kind {
+            "$welcome" => self.on_welcome(link, payload),
+            "$reply" | "$pong" => self.on_reply(link, metadata, payload, truth),
+            "$error" => self.on_error(link, metadata, payload),
+            "$joined" => self.on_joined(link, &room, payload),
+            "$gap" => self.on_gap(link, &room, payload),
+            "$members" => match link.joined.contains_key(&room) {
+                true => Ok(()),
+                false => Err("presence of a room it is not in".into()),
+            },
+            "m" => self.on_publication(link, &room, metadata, payload, truth),
+            other => Err(format!("an unexpected {other}")),
+        }
+    }
+
+    fn on_welcome(&mut self, link: &mut Link, payload: &Value) -> Checked {
+        if std::mem::replace(&mut link.welcomed, true) {
+            return Err("a second $welcome".into());
+        }
+        let client = payload["client"].as_str().ok_or("no client")?;
+        if payload["resumed"] == json!(true) && self.client.as_deref() != Some(client) {
+            return Err("resumed as another client".into());
+        }
+        // An older link's late welcome is of no interest.
+        if self.current.is_some() {
+            self.client = Some(client.to_owned());
+            self.ticket = payload["ticket"].as_str().map(str::to_owned);
+        }
+        Ok(())
+    }
+
+    fn on_reply(
+        &mut self,
+        link: &mut Link,
+        metadata: &Value,
+        payload: &Value,
+        truth: &TruthStore,
+    ) -> Checked {
+        let id = metadata["id"].as_u64().ok_or("a reply without id")?;
+        let asked = link.asked.remove(&id).ok_or("a reply to nothing that was asked here")?;
+        match asked {
+            Asked::Join { room, after } => self.admitted(link, &room, payload, after),
+            Asked::Leave { room } => {
+                link.joined.remove(&room).ok_or("left a room it was not in")?;
+                Ok(())
+            }
+            Asked::Publish { room, key, payload: published } => {
+                let Some((epoch, offset)) = place(payload) else {
+                    return match room == UNLOGGED || payload.get("offset").is_none() {
+                        true => Ok(()),
+                        false => Err("a reply with half a place".into()),
+                    };
+                };
+                let (name, epoch) = (room_name(&room), Epoch::new(&epoch).ok_or("bad epoch")?);
+                let applied = truth.applied.get(&(name, epoch, offset));
+                let applied = applied.ok_or("promise 3: acknowledged, but not appended")?;
+                let duplicate = payload["duplicate"] == json!(true);
+                let same_key = key.is_some()
+                    && applied.key.as_ref().map(|applied| &*applied.key) == key.as_deref();
+                if applied.payload != published && !(duplicate && same_key) {
+                    return Err(format!("acknowledged at the place of {applied:?}"));
+                }
+                Ok(())
+            }
+            Asked::Other => Ok(()),
+        }
+    }
+
+    fn on_error(&mut self, link: &mut Link, metadata: &Value, payload: &Value) -> Checked {
+        if let Some(id) = metadata["id"].as_u64() {
+            link.asked.remove(&id).ok_or("an error for nothing that was asked here")?;
+        } else if let Some(room) = metadata["room"].as_str() {
+            // A room of `$hello` that cannot be had now, or a publication without id.
+            link.wanted.remove(room);
+        }
+        match payload["name"].as_str() {
+            Some("bad_envelope" | "bad_request" | "unknown_type" | "too_large") => {
+                Err("a good message was refused".into())
+            }
+            Some(_) => Ok(()),
+            None => Err("an error without name".into()),
+        }
+    }
+
+    fn on_joined(&mut self, link: &mut Link, room: &str, payload: &Value) -> Checked {
+        if room.starts_with("$user/") {
+            link.wanted.remove(room);
+            link.joined.insert(room.to_owned(), Joined { next: start(payload) });
+            return Ok(());
+        }
+        let after = link.wanted.remove(room).ok_or("joined to a room it does not want")?;
+        self.admitted(link, room, payload, after)
+    }
+
+    /// Promise 2: what a join's answer says about where the room goes on.
+    fn admitted(
+        &mut self,
+        link: &mut Link,
+        room: &str,
+        payload: &Value,
+        after: Option<(String, u64)>,
+    ) -> Checked {
+        let next = start(payload);
+        if (room != UNLOGGED) != next.is_some() {
+            return Err("a log where there is none, or none where there is one".into());
+        }
+        if payload["recovered"] == json!(true) {
+            let (epoch, offset) = after.ok_or("recovered what was not asked for")?;
+            if next != Some((epoch, offset + 1)) {
+                return Err("promise 2: recovered, but not from there".into());
+            }
+        }
+        if link.joined.insert(room.to_owned(), Joined { next: next.clone() }).is_some() {
+            return Err("joined twice".into());
+        }
+        let position = next.map(|(epoch, next)| (epoch, next - 1));
+        self.rooms.insert(room.to_owned(), Room { position });
+        Ok(())
+    }
+
+    fn on_gap(&mut self, link: &mut Link, room: &str, payload: &Value) -> Checked {
+        if room == "$all" {
+            return Ok(());
+        }
+        let joined = link.joined.get_mut(room).ok_or("a gap in a room it is not in")?;
+        match (&joined.next, place(payload)) {
+            (None, None) => Ok(()),
+            (Some((epoch, next)), Some((of, offset))) => {
+                if *epoch == of && offset < *next {
+                    return Err("a gap that goes back".into());
+                }
+                joined.next = Some((of.clone(), offset + 1));
+                self.rooms.insert(room.to_owned(), Room { position: Some((of, offset)) });
+                Ok(())
+            }
+            _ => Err("a gap of the wrong kind".into()),
+        }
+    }
+
+    /// Promise 1: in order, each once, without a hole, and nobody sees what was not appended.
+    fn on_publication(
+        &mut self,
+        link: &mut Link,
+        room: &str,
+        metadata: &Value,
+        payload: &Value,
+        truth: &TruthStore,
+    ) -> Checked {
+        let payload = payload.to_string();
+        let Some((epoch, offset)) = place(metadata) else {
+            let address = room.starts_with('$');
+            if !address && !link.joined.contains_key(room) {
+                return Err("a message of a room it is not in".into());
+            }
+            let Some((sender, number)) = sender_and_number(&payload) else { return Ok(()) };
+            let heard = link.heard.entry((room.to_owned(), sender)).or_default();
+            if number <= *heard {
+                return Err(format!("promise 5: unlogged {number} came after {heard}"));
+            }
+            *heard = number;
+            return Ok(());
+        };
+        let joined = link.joined.get_mut(room).ok_or("a publication of a room it is not in")?;
+        let (of, next) = joined.next.as_mut().ok_or("an offset where there is no log")?;
+        if *of != epoch || *next != offset {
+            return Err(format!("promise 1: expected {next}@{of}"));
+        }
+        *next += 1;
+        if !room.starts_with('$') {
+            let position = Some((epoch.clone(), offset));
+            self.rooms.insert(room.to_owned(), Room { position });
+        }
+        let place = (room_name(room), Epoch::new(&epoch).ok_or("bad epoch")?, offset);
+        match truth.applied.get(&place) {
+            Some(applied) if applied.payload == payload => Ok(()),
+            other => Err(format!("promise 1: at this place stands {other:?}")),
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(
+        owner: usize,
+        worker: u16,
+        conn: ConnId,
+        seed: u8,
+        hears_from_us: u64,
+    ) -> Self {
+        Self {
+            owner,
+            worker,
+            conn,
+            websocket: websocket::Connection::client([seed; 32]),
+            outbound: Vec::new(),
+            inbound: Vec::new(),
+            welcomed: false,
+            dead: false,
+            closed: None,
+            deaf_until_us: hears_from_us,
+            joined: HashMap::new(),
+            asked: HashMap::new(),
+            wanted: HashMap::new(),
+            sent: 0,
+            heard: HashMap::new(),
+        }
+    }
+
+    /// Says something, unless the connection is closing.
+    pub(crate) fn say(&mut self, message: &Value) {
+        let _ = self.websocket.send_text(&message.to_string(), &mut self.outbound);
+    }
+
+    pub(crate) fn close(&mut self) {
+        let _ = self.websocket.close(websocket::CloseCode::NORMAL, "", &mut self.outbound);
+    }
+
+    /// A number no other connection of the run has.
+    fn conn_serial(&self) -> u64 {
+        u64::from(self.worker) << 48
+            | u64::from(self.conn.index) << 24
+            | u64::from(self.conn.generation)
+    }
+}
+
+fn room_name(room: &str) -> RoomName {
+    RoomName::parse(room).expect("the server names rooms validly")
+}
+
+fn place(payload: &Value) -> Option<(String, u64)> {
+    Some((payload["epoch"].as_str()?.to_owned(), payload["offset"].as_u64()?))
+}
+
+/// Log and first offset of a join's answer.
+fn start(payload: &Value) -> Option<(String, u64)> {
+    Some((payload["epoch"].as_str()?.to_owned(), payload["from"].as_u64()?))
+}

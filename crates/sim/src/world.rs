@@ -1,0 +1,559 @@
+//! A run: workers, their sockets and mailboxes, the store and the clients, in one thread.
+
+use crate::client::{Client, LOGGED, Link, UNLOGGED};
+use crate::driver::Driver;
+use crate::plan::Plan;
+use crate::rng::Rng;
+use crate::truth::{TruthStore, payload};
+use bytes::Bytes;
+use clarion_engine::config::{
+    Config, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
+};
+use clarion_engine::mail::{ApiAnswer, ApiRequest};
+use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
+use clarion_protocol::{Pattern, Publication, RoomName};
+use clarion_store::LogLimits;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// What a kernel holds for a client that does not read.
+const WINDOW: usize = 2_000;
+/// The most that is read of a connection at once.
+const SLICE: usize = 8_000;
+/// More than a turn can add to an outbox that is at its bound: the replies to one slice of input and
+/// to the commands under way.
+const OUTBOX_SLACK: usize = SLICE + 8 * 5_000;
+
+/// Runs a plan to its end.
+///
+/// # Errors
+/// The first promise that was found broken.
+pub fn run(plan: &Plan) -> Result<(), String> {
+    let mut world = World::new(plan.clone());
+    for step in 0..plan.steps {
+        world.step().map_err(|violation| format!("step {step}: {violation}"))?;
+    }
+    world.come_to_rest().map_err(|violation| format!("at rest: {violation}"))
+}
+
+struct World {
+    plan: Plan,
+    rng: Rng,
+    now: Now,
+    config: Arc<Config>,
+    nodes: Vec<(Shard, Driver)>,
+    truth: TruthStore,
+    clients: Vec<Client>,
+    links: Vec<Link>,
+    /// Requests of the API that were not answered yet.
+    api: BTreeSet<u64>,
+    next_api: u64,
+    quiet: bool,
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        let config = Arc::new(config(plan.workers, plan.seed));
+        let node = |id| {
+            let mut shard = Shard::new(WorkerId(id), Arc::clone(&config));
+            if let Some(fault) = plan.fault {
+                shard.plant(fault);
+            }
+            (shard, Driver::new(WorkerId(id), plan.workers, plan.late, plan.seed))
+        };
+        Self {
+            rng: Rng::new(plan.seed),
+            now: Now { mono_us: 1_000_000, wall_ms: 1_700_000_000_000 },
+            nodes: (0..plan.workers).map(node).collect(),
+            truth: TruthStore::new(plan.late, plan.store_faults),
+            clients: (0..plan.clients).map(Client::new).collect(),
+            links: Vec::new(),
+            api: BTreeSet::new(),
+            next_api: 0,
+            quiet: false,
+            config,
+            plan,
+        }
+    }
+
+    /// Something happens.
+    fn step(&mut self) -> Result<(), String> {
+        let client = self.rng.below(self.clients.len());
+        match self.rng.below(24) {
+            0..=6 => self.act(client),
+            7 => self.publish_by_api(),
+            8 if self.plan.drops && self.rng.chance(40) => self.drop_link(client),
+            9 if self.plan.races && self.rng.chance(40) => {
+                if self.links_welcomed(client) {
+                    self.connect(client);
+                }
+            }
+            10 if self.rng.chance(15) => {
+                if let Some(link) = self.current(client) {
+                    self.links[link].close();
+                }
+            }
+            11..=14 => self.read_some(client)?,
+            15 if self.rng.chance(10) => self.advance(5_000_000),
+            15 | 16 => self.advance(30_000),
+            _ => {
+                let worker = self.rng.below(self.nodes.len());
+                self.turn(worker)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, at_most_us: usize) {
+        let by = self.rng.below(at_most_us) as u64;
+        self.now.mono_us += by;
+        self.now.wall_ms = 1_700_000_000_000 + self.now.mono_us / 1_000;
+    }
+
+    // Clients.
+
+    fn current(&self, client: usize) -> Option<usize> {
+        self.clients[client].current.filter(|link| {
+            let link = &self.links[*link];
+            !link.dead && link.closed.is_none()
+        })
+    }
+
+    fn links_welcomed(&self, client: usize) -> bool {
+        self.current(client).is_some_and(|link| self.links[link].welcomed)
+    }
+
+    fn act(&mut self, client: usize) {
+        let Some(link) = self.current(client) else { return self.connect(client) };
+        if self.links[link].welcomed && self.links[link].outbound.len() < 100_000 {
+            let (slow, now_us) = (self.plan.slow, self.now.mono_us);
+            self.clients[client].act(&mut self.links[link], slow, now_us, &mut self.rng);
+        }
+    }
+
+    fn connect(&mut self, client: usize) {
+        let worker = self.rng.below(self.nodes.len());
+        let link = self.links.len();
+        let (shard, driver) = &mut self.nodes[worker];
+        let conn = driver.open(link);
+        let seed = self.rng.next() as u8;
+        let now_us = self.now.mono_us;
+        self.links.push(Link::new(client, worker as u16, conn, seed, now_us));
+        self.clients[client].current = Some(link);
+        self.clients[client].hello(&mut self.links[link]);
+        let open = Open {
+            conn,
+            endpoint: Endpoint::Session,
+            hello: true,
+            peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            credentials: None,
+        };
+        shard.on_open(open, self.now, driver);
+    }
+
+    /// The connection breaks; what was under way in both directions is lost.
+    fn drop_link(&mut self, client: usize) {
+        if let Some(link) = self.current(client) {
+            let link = &mut self.links[link];
+            link.dead = true;
+            link.outbound.clear();
+            link.inbound.clear();
+        }
+    }
+
+    fn read_some(&mut self, client: usize) -> Result<(), String> {
+        for index in 0..self.links.len() {
+            let link = &self.links[index];
+            if link.owner != client || link.dead || link.deaf_until_us > self.now.mono_us {
+                continue;
+            }
+            let amount = match self.quiet {
+                true => usize::MAX,
+                false => self.rng.below(1_500),
+            };
+            let link = &mut self.links[index];
+            // An older link still gets what was sent to it, but its session is another's.
+            let mut client = std::mem::replace(&mut self.clients[client], Client::new(client));
+            let result = match client.current == Some(index) {
+                true => client.read(link, amount, &self.truth),
+                false => {
+                    let mut stranger = Client::new(client.index);
+                    stranger.client.clone_from(&client.client);
+                    stranger.read(link, amount, &self.truth)
+                }
+            };
+            let owner = link.owner;
+            self.clients[owner] = client;
+            result.map_err(|violation| format!("client {owner}, link {index}: {violation}"))?;
+        }
+        Ok(())
+    }
+
+    fn publish_by_api(&mut self) {
+        let room = match self.rng.below(6) {
+            0 => "$all".to_owned(),
+            1 => format!("$user/u{}", self.rng.below(3)),
+            2 => match &self.clients[self.rng.below(self.clients.len())].client {
+                Some(client) => format!("$client/{client}"),
+                None => return,
+            },
+            3 => UNLOGGED.to_owned(),
+            n => LOGGED[n % LOGGED.len()].to_owned(),
+        };
+        self.post_api(&room);
+    }
+
+    fn publish_everywhere(&mut self) {
+        let users = (0..3).map(|user| format!("$user/u{user}"));
+        for room in LOGGED.into_iter().map(str::to_owned).chain(users) {
+            self.post_api(&room);
+        }
+    }
+
+    fn post_api(&mut self, room: &str) {
+        self.next_api += 1;
+        let number = self.next_api;
+        let publication = Arc::new(Publication {
+            kind: "m".into(),
+            payload: Bytes::from(payload(u64::MAX >> 1, number, 20)),
+            time_ms: self.now.wall_ms,
+            from: None,
+            key: None,
+        });
+        let room = RoomName::parse(room).expect("rooms of the simulation are valid");
+        let request =
+            ApiRequest::Publish { room, publication, ephemeral: false, principal: "k:sim".into() };
+        // Always to one worker: the API promises no order across workers.
+        let (shard, driver) = &mut self.nodes[0];
+        self.api.insert(number);
+        shard.on_mail(Mail::Api { api: ApiId(number), request }, self.now, driver);
+    }
+
+    // Workers.
+
+    /// One turn of a worker, with as much input as chance gives it.
+    fn turn(&mut self, worker: usize) -> Result<(), String> {
+        let now = self.now;
+        self.take_input(worker)?;
+        self.take_mail(worker);
+        let (shard, driver) = &mut self.nodes[worker];
+        for mail in std::mem::take(&mut driver.late_answers) {
+            if self.quiet || self.rng.chance(50) {
+                shard.on_mail(mail, now, driver);
+            } else {
+                driver.late_answers.push(mail);
+            }
+        }
+        if shard.next_deadline().is_some_and(|due_us| due_us <= now.mono_us) {
+            shard.on_tick(now, driver);
+        }
+        self.finish_turn(worker);
+        let submitted = std::mem::take(&mut self.nodes[worker].1.submitted);
+        for request in submitted {
+            self.truth.submit(WorkerId(worker as u16), request);
+        }
+        for (to, mail) in self.truth.work(now.wall_ms, &mut self.rng)? {
+            // In order; several in one turn of the worker.
+            let (shard, driver) = &mut self.nodes[usize::from(to.0)];
+            shard.on_mail(mail, now, driver);
+        }
+        for worker in 0..self.nodes.len() {
+            self.finish_turn(worker);
+        }
+        self.write(worker);
+        self.check_driver(worker)
+    }
+
+    fn finish_turn(&mut self, worker: usize) {
+        let (shard, driver) = &mut self.nodes[worker];
+        loop {
+            while let Some(mail) = driver.own.pop_front() {
+                shard.on_mail(mail, self.now, driver);
+            }
+            shard.end_of_turn(self.now, driver);
+            if driver.own.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn take_input(&mut self, worker: usize) -> Result<(), String> {
+        let now = self.now;
+        let sockets: Vec<_> =
+            self.nodes[worker].1.sockets.values().map(|s| (s.conn, s.link)).collect();
+        for (conn, link) in sockets {
+            let (shard, driver) = &mut self.nodes[worker];
+            let Some(socket) = driver.sockets.get(&conn.index) else { continue };
+            if self.links[link].dead {
+                self.closed(worker, conn, link);
+                continue;
+            }
+            if socket.paused || socket.closing.is_some() || self.links[link].outbound.is_empty() {
+                continue;
+            }
+            let have = self.links[link].outbound.len();
+            let size = match self.quiet {
+                true => have.min(2_000),
+                false if self.rng.chance(80) => (1 + self.rng.below(700)).min(have),
+                false => (1 + self.rng.below(SLICE)).min(have),
+            };
+            let mut data: Vec<u8> = self.links[link].outbound.drain(..size).collect();
+            shard.on_bytes(conn, &mut data, now, driver);
+        }
+        Ok(())
+    }
+
+    fn take_mail(&mut self, worker: usize) {
+        let now = self.now;
+        let id = WorkerId(worker as u16);
+        for from in 0..self.nodes.len() {
+            if from == worker {
+                continue;
+            }
+            let waiting = self.nodes[from].1.outgoing[&id].len();
+            let take = match self.quiet {
+                true => waiting,
+                false => self.rng.below(waiting + 1),
+            };
+            for _ in 0..take {
+                let driver = &mut self.nodes[from].1;
+                let mail = driver.outgoing.get_mut(&id).and_then(|mail| mail.pop_front());
+                let (shard, driver) = &mut self.nodes[worker];
+                shard.on_mail(mail.expect("it was counted"), now, driver);
+            }
+            let bound = self.config.limits.mailbox_bytes;
+            let (shard, driver) = &mut self.nodes[from];
+            if driver.want_room.contains(&id) && driver.mail_bytes(id) <= bound / 2 {
+                driver.want_room.retain(|to| *to != id);
+                shard.on_mail_room(id, now, driver);
+                self.finish_turn(from);
+            }
+        }
+    }
+
+    /// Short writes, closes, and the marks that were asked for.
+    fn write(&mut self, worker: usize) {
+        let now = self.now;
+        let sockets: Vec<_> =
+            self.nodes[worker].1.sockets.values().map(|s| (s.conn, s.link)).collect();
+        for (conn, link) in sockets {
+            let driver = &mut self.nodes[worker].1;
+            let Some(socket) = driver.sockets.get_mut(&conn.index) else { continue };
+            let mut room = WINDOW.saturating_sub(self.links[link].inbound.len());
+            if !self.quiet && self.rng.chance(30) {
+                room = room.min(self.rng.below(300));
+            }
+            while room > 0
+                && let Some(mut chunk) = socket.queue.pop_front()
+            {
+                let part = chunk.split_to(chunk.len().min(room));
+                room -= part.len();
+                socket.queued -= part.len();
+                self.links[link].inbound.extend_from_slice(&part);
+                if !chunk.is_empty() {
+                    socket.queue.push_front(chunk);
+                }
+            }
+            let done = socket.closing.is_some_and(|flush| !flush || socket.queue.is_empty());
+            if done {
+                self.closed(worker, conn, link);
+                continue;
+            }
+            if socket.want_sent.is_some_and(|mark| socket.queued <= mark) {
+                socket.want_sent = None;
+                let (shard, driver) = &mut self.nodes[worker];
+                shard.on_sent(conn, now, driver);
+                self.finish_turn(worker);
+            }
+        }
+    }
+
+    /// The server's end of a connection is gone.
+    fn closed(&mut self, worker: usize, conn: ConnId, link: usize) {
+        let (shard, driver) = &mut self.nodes[worker];
+        shard.on_close(conn, self.now, driver);
+        driver.release(conn);
+        self.finish_turn(worker);
+        // What the kernel has, the client can still read; after that it sees the end.
+        let link = &mut self.links[link];
+        if link.closed.is_none() {
+            link.dead = true;
+        }
+    }
+
+    fn check_driver(&mut self, worker: usize) -> Result<(), String> {
+        let bound = self.config.limits.outbox_bytes + OUTBOX_SLACK;
+        let driver = &mut self.nodes[worker].1;
+        if let Some(misuse) = driver.misuse.take() {
+            return Err(misuse);
+        }
+        if let Some(socket) = driver.sockets.values().find(|socket| socket.queued > bound) {
+            return Err(format!("promise 6: {} bytes are queued for one client", socket.queued));
+        }
+        for (api, answer) in std::mem::take(&mut driver.answers) {
+            if !self.api.remove(&api.0) {
+                return Err(format!("a second answer to {api:?}: {answer:?}"));
+            }
+            if let ApiAnswer::Published { position: Some(position), .. } = &answer {
+                let known = self.truth.applied.keys();
+                let mut places = known.map(|(_, epoch, offset)| (epoch, *offset));
+                if !places.any(|place| place == (&position.epoch, position.offset)) {
+                    return Err("promise 3: acknowledged to the API, but not appended".into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // The end.
+
+    /// Lets everything finish, with nothing failing any more, and looks whether all is as promised.
+    fn come_to_rest(&mut self) -> Result<(), String> {
+        self.quiet = true;
+        self.truth.behave();
+        for (_, driver) in &mut self.nodes {
+            driver.late = false;
+        }
+        for link in &mut self.links {
+            link.deaf_until_us = 0;
+        }
+        // A publication everywhere tells the homes of whatever the store lost or kept; until then
+        // members that were reading a lost log try again and again.
+        self.publish_everywhere();
+        self.settle()?;
+        for client in 0..self.clients.len() {
+            if self.current(client).is_none() {
+                self.connect(client);
+            }
+        }
+        self.settle()?;
+        self.publish_everywhere();
+        self.settle()?;
+        if let Some(api) = self.api.first() {
+            return Err(format!("request {api} of the API was never answered"));
+        }
+        let mut sessions = BTreeSet::new();
+        for client in 0..self.clients.len() {
+            let Some(index) = self.current(client) else {
+                let closed = self.clients[client].current.and_then(|link| self.links[link].closed);
+                return Err(format!("client {client} is not connected: {closed:?}"));
+            };
+            self.check_link(client, index)?;
+            sessions.extend(self.clients[client].client.clone());
+        }
+        for (index, link) in self.links.iter().enumerate() {
+            let older = self.clients[link.owner].current != Some(index);
+            if older && !link.dead && link.closed.is_none() {
+                return Err(format!("link {index} was replaced and is still open"));
+            }
+        }
+        match sessions.len() == self.clients.len() {
+            true => Ok(()),
+            false => Err("two clients have one session".into()),
+        }
+    }
+
+    fn check_link(&self, client: usize, index: usize) -> Result<(), String> {
+        let link = &self.links[index];
+        if !link.welcomed {
+            return Err(format!("client {client} was never welcomed"));
+        }
+        if let Some((id, asked)) = link.asked.iter().next() {
+            return Err(format!("client {client}: {asked:?} ({id}) was never answered"));
+        }
+        if let Some(room) = link.wanted.keys().next() {
+            return Err(format!("promise 8: client {client} never heard of {room}"));
+        }
+        for (room, joined) in &link.joined {
+            let Some((epoch, next)) = &joined.next else { continue };
+            let name = RoomName::parse(room).expect("rooms of the simulation are valid");
+            let Some((of, head)) = self.truth.heads.get(&name) else { continue };
+            if room.starts_with('$') {
+                continue;
+            }
+            if of.as_str() != epoch || *next != head + 1 {
+                return Err(format!(
+                    "promise 1: client {client} is at {next}@{epoch} in {room}, which ends with {head}@{of}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns until nothing moves, with time going on a little.
+    fn settle(&mut self) -> Result<(), String> {
+        /// More than anything here takes.
+        const ROUNDS: usize = 5_000;
+        let mut still = 0;
+        for _ in 0..ROUNDS {
+            self.now.mono_us += 20_000;
+            self.now.wall_ms += 20;
+            for worker in 0..self.nodes.len() {
+                self.turn(worker)?;
+            }
+            for client in 0..self.clients.len() {
+                self.read_some(client)?;
+            }
+            still = if self.restless().is_none() { still + 1 } else { 0 };
+            // Long enough for what is tried again after a second.
+            if still > 60 {
+                return Ok(());
+            }
+        }
+        Err(format!("it never comes to rest: {}", self.restless().unwrap_or_default()))
+    }
+
+    /// What is still under way, if anything is.
+    fn restless(&self) -> Option<String> {
+        let link = |(index, link): (usize, &Link)| {
+            let heard = link.inbound.is_empty();
+            let said = link.closed.is_some() || link.outbound.is_empty();
+            (!link.dead && !(heard && said)).then(|| format!("link {index} of {}", link.owner))
+        };
+        let driver = |(_, driver): &(Shard, Driver)| {
+            let mail = driver.outgoing.values().any(|mail| !mail.is_empty());
+            let mut sockets = driver.sockets.values();
+            let socket = sockets.find(|s| !s.queue.is_empty() || s.closing.is_some());
+            let late = !driver.late_answers.is_empty();
+            (mail || socket.is_some() || late)
+                .then(|| format!("worker {}: mail {mail}, late {late}, {socket:?}", driver.id.0))
+        };
+        let store = (!self.truth.is_idle()).then(|| "the store".to_owned());
+        let link = self.links.iter().enumerate().find_map(link);
+        link.or_else(|| self.nodes.iter().find_map(driver)).or(store)
+    }
+}
+
+/// Small bounds, so that all of them are met.
+fn config(workers: u16, seed: u64) -> Config {
+    let small = LogLimits { size: 40, key_window_ms: 3_600_000, ..LogLimits::default() };
+    let rule = |pattern: &str, log, presence| RoomRule {
+        pattern: Pattern::parse(pattern).expect("patterns of the simulation are valid"),
+        settings: RoomSettings { log, presence },
+    };
+    Config {
+        workers,
+        limits: Limits {
+            message_bytes: 4_096,
+            delivery_bytes: 4_096,
+            outbox_bytes: 6_000,
+            mailbox_bytes: 4_000,
+            rooms: 10,
+            commands: 8,
+            publish_per_s: 0,
+            page: 10,
+            ..Limits::default()
+        },
+        heartbeat: Heartbeat::default(),
+        session: Session { ttl_ms: 60_000 },
+        presence: Presence { interval_ms: 250, detail_max: 3 },
+        rooms: vec![
+            rule(UNLOGGED, None, true),
+            rule("**", Some(small), true),
+            rule("$user/*", Some(small), false),
+        ],
+        ticket_key: [9; 32],
+        hash_seed: seed,
+    }
+}

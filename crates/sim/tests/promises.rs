@@ -1,0 +1,61 @@
+//! The promises of the spec's section 5 on random histories, and proof that breaking them is seen.
+
+use clarion_engine::fault::{self, Fault};
+use clarion_sim::{Plan, check, run};
+
+/// Seeds that `make test` runs. `CLARION_SIM_SEEDS=100000` runs more.
+const SEEDS: u64 = 1_500;
+/// Within so many of them each planted bug must be found.
+const SEEDS_TO_FIND: u64 = SEEDS;
+
+#[test]
+fn promises_hold_on_random_histories() {
+    if let Some(plan) = std::env::var("CLARION_SIM").ok().and_then(|text| Plan::parse(&text)) {
+        return run(&plan).unwrap_or_else(|violation| panic!("{violation}"));
+    }
+    let seeds = std::env::var("CLARION_SIM_SEEDS").ok().and_then(|n| n.parse().ok());
+    let seeds = seeds.unwrap_or(SEEDS);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                for seed in (thread..seeds).step_by(threads as usize) {
+                    check(&Plan::new(seed)).unwrap_or_else(|violation| panic!("{violation}"));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_run_follows_from_its_plan_alone() {
+    let mut plan = Plan::new(3);
+    plan.fault = Some(Fault::SkippedOffset);
+    let first = (0..50).map(|seed| run(&Plan { seed, ..plan.clone() })).collect::<Vec<_>>();
+    let second = (0..50).map(|seed| run(&Plan { seed, ..plan.clone() })).collect::<Vec<_>>();
+    assert_eq!(first, second);
+    assert!(first.iter().any(Result::is_err));
+}
+
+/// Finds a planted bug and says after how many seeds and by what.
+fn find(fault: Fault) -> Option<(u64, String)> {
+    (0..SEEDS_TO_FIND).find_map(|seed| {
+        let plan = Plan { fault: Some(fault), ..Plan::new(seed) };
+        run(&plan).err().map(|violation| (seed, violation))
+    })
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    let missed: Vec<Fault> = fault::ALL
+        .into_iter()
+        .filter(|fault| match find(*fault) {
+            Some((seed, violation)) => {
+                println!("{fault:?}: seed {seed}: {}", &violation[..violation.len().min(160)]);
+                false
+            }
+            None => true,
+        })
+        .collect();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
