@@ -1,0 +1,30 @@
+import type { ClarionError, RoomState, Status } from '@clarion/client';
+
+const LEFT: Record<string, string> = {
+  forbidden: 'You may not join this room.',
+  kicked: 'You were removed from this room.',
+  deleted: 'This room was deleted.',
+  group: 'You are no longer in the group of this room.',
+  bad_room: 'The server does not accept this name for a room.',
+};
+
+/** Why I am not in a room, for people. */
+export function explainLeft({ reason }: Status<RoomState>): string {
+  return LEFT[reason] ?? `This room cannot be joined (${reason}).`;
+}
+
+const FAILED: Record<string, string> = {
+  timeout: 'No answer from the server.',
+  queue_full: 'Too many messages are waiting already.',
+  connection_lost: 'The connection was lost; it may have arrived.',
+  closed: 'Not connected.',
+  forbidden: 'You may not write in this room.',
+  too_large: 'Too long for this server.',
+  rate_limited: 'Too many messages at once.',
+  unavailable: 'The server cannot store messages now.',
+};
+
+/** Why a message was not sent, for people. */
+export function explainFailure(error: ClarionError | undefined): string {
+  return (error && FAILED[error.name]) ?? error?.message ?? 'Not sent.';
+}

@@ -1,0 +1,46 @@
+import type { Client } from '@clarion/client';
+import { useClientStatus } from '../../shared/use-client.ts';
+import { useNow } from '../../shared/use-now.ts';
+import styles from './ConnectionBanner.module.css';
+import { explainConnection } from './explain.ts';
+
+/** Says why there is no connection, when the next try is, and lets one try now. */
+export function ConnectionBanner({ client }: { client: Client }) {
+  const status = useClientStatus(client);
+  const { state, nextTryAt } = status;
+  // Connecting for the first time is nothing to be alarmed by.
+  const isShown = state === 'closed' || (state === 'connecting' && status.reason !== 'connect');
+
+  return (
+    <div className={isShown ? styles.place : undefined}>
+      <p className={isShown ? styles.text : 'visually-hidden'} role="status">
+        {isShown ? explainConnection(status) : state === 'connected' ? 'Connected.' : ''}
+      </p>
+      {isShown && (
+        <>
+          {nextTryAt !== null && <Countdown until={nextTryAt} />}
+          {state === 'connecting' && nextTryAt === null && (
+            <span className={styles.countdown}>Trying…</span>
+          )}
+          <button
+            type="button"
+            className={styles.button}
+            disabled={state === 'connecting' && nextTryAt === null}
+            onClick={() => client.connect()}
+          >
+            {state === 'closed' ? 'Connect again' : 'Try now'}
+          </button>
+        </>
+      )}
+    </div>
+  );
+}
+
+/** Outside of the live region: nobody wants to be told every second. */
+function Countdown({ until }: { until: number }) {
+  const now = useNow(true);
+  const seconds = Math.max(0, Math.ceil((until - now) / 1_000));
+  return (
+    <span className={styles.countdown}>{seconds > 0 ? `Next try in ${seconds} s` : 'Trying…'}</span>
+  );
+}

@@ -1,0 +1,23 @@
+import { fileURLToPath } from 'node:url';
+import react from '@vitejs/plugin-react';
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  plugins: [react()],
+  resolve: {
+    alias: {
+      // From source: a fresh clone builds the app without building the SDK first.
+      '@clarion/client': fileURLToPath(new URL('../sdks/typescript/src/index.ts', import.meta.url)),
+    },
+  },
+  build: {
+    target: 'es2022',
+    // The server's policy is `default-src 'self'`: nothing inline, no data: URLs.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+  },
+  server: {
+    proxy: { '/ws': { target: 'ws://127.0.0.1:8080', ws: true } },
+  },
+  test: { include: ['test/**/*.test.ts'] },
+});
