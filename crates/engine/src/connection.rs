@@ -216,6 +216,13 @@ impl Bucket {
 mod tests {
     use super::*;
 
+    /// An idle connection costs what it costs; this says when that grows.
+    #[test]
+    fn an_idle_connection_stays_small() {
+        assert!(size_of::<Connection>() <= 272, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Membership>() <= 16, "{} bytes", size_of::<Membership>());
+    }
+
     #[test]
     fn a_bucket_gives_its_rate_and_says_when_there_is_more() {
         let mut bucket = Bucket::default();

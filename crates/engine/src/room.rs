@@ -201,7 +201,9 @@ impl Shard {
             return;
         }
         let early = match &home.log {
-            Log::Open { epoch, head } if early => {
+            Log::Open { epoch, head }
+                if early && matches!(asker.origin, Origin::Connection { .. }) =>
+            {
                 let offset = head + 1 + home.appends.len() as u64;
                 Some(Position::new(epoch.clone(), offset))
             }

@@ -509,7 +509,7 @@ impl World {
         let link = |(index, link): (usize, &Link)| {
             let heard = link.inbound.is_empty();
             let said = link.closed.is_some() || link.outbound.is_empty();
-            (!link.dead && !(heard && said)).then(|| format!("link {index} of {}", link.owner))
+            (!(link.dead || heard && said)).then(|| format!("link {index} of {}", link.owner))
         };
         let driver = |(_, driver): &(Shard, Driver)| {
             let mail = driver.outgoing.values().any(|mail| !mail.is_empty());
