@@ -6,7 +6,7 @@ use clarion_engine::ConnId;
 use clarion_protocol::{Epoch, RoomName};
 use clarion_websocket as websocket;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Rooms with a log.
 pub(crate) const LOGGED: [&str; 3] = ["a", "b/c", "d"];
@@ -62,6 +62,8 @@ pub(crate) struct Link {
     pub(crate) wanted: HashMap<String, Option<(String, u64)>>,
     /// How many publications it sent: numbers them.
     sent: u64,
+    /// What kinds of thing happened to it, for the test that everything does.
+    pub(crate) seen: BTreeSet<String>,
     /// The last unlogged number heard, by room and sender.
     heard: HashMap<(String, u64), u64>,
 }
@@ -232,7 +234,9 @@ impl Client {
             match event {
                 websocket::Event::Text(text) => texts.push(text.to_owned()),
                 websocket::Event::Closed { code, .. } => {
-                    link.closed = Some(code.map_or(1005, websocket::CloseCode::get));
+                    let code = code.map_or(1005, websocket::CloseCode::get);
+                    link.seen.insert(format!("closed with {code}"));
+                    link.closed = Some(code);
                 }
                 websocket::Event::Failed(error) => {
                     return Err(format!("the server broke the WebSocket protocol: {error:?}"));
@@ -264,10 +268,14 @@ impl Client {
             "$error" => self.on_error(link, metadata, payload),
             "$joined" => self.on_joined(link, &room, payload),
             "$gap" => self.on_gap(link, &room, payload),
-            "$members" => match link.joined.contains_key(&room) {
-                true => Ok(()),
-                false => Err("presence of a room it is not in".into()),
-            },
+            "$members" => {
+                let kind = ["all", "joined"].into_iter().find(|kind| payload.get(kind).is_some());
+                link.seen.insert(format!("members {}", kind.unwrap_or("counted")));
+                match link.joined.contains_key(&room) {
+                    true => Ok(()),
+                    false => Err("presence of a room it is not in".into()),
+                }
+            }
             "m" => self.on_publication(link, &room, metadata, payload, truth),
             other => Err(format!("an unexpected {other}")),
         }
@@ -278,6 +286,7 @@ impl Client {
             return Err("a second $welcome".into());
         }
         let client = payload["client"].as_str().ok_or("no client")?;
+        link.seen.insert(format!("resumed {}", payload["resumed"]));
         if payload["resumed"] == json!(true) && self.client.as_deref() != Some(client) {
             return Err("resumed as another client".into());
         }
@@ -315,6 +324,7 @@ impl Client {
                 let applied = truth.applied.get(&(name, epoch, offset));
                 let applied = applied.ok_or("promise 3: acknowledged, but not appended")?;
                 let duplicate = payload["duplicate"] == json!(true);
+                link.seen.insert(format!("duplicate {duplicate}"));
                 let same_key = key.is_some()
                     && applied.key.as_ref().map(|applied| &*applied.key) == key.as_deref();
                 if applied.payload != published && !(duplicate && same_key) {
@@ -333,6 +343,7 @@ impl Client {
             // A room of `$hello` that cannot be had now, or a publication without id.
             link.wanted.remove(room);
         }
+        link.seen.insert(format!("error {}", payload["name"]));
         match payload["name"].as_str() {
             Some("bad_envelope" | "bad_request" | "unknown_type" | "too_large") => {
                 Err("a good message was refused".into())
@@ -364,6 +375,14 @@ impl Client {
         if (room != UNLOGGED) != next.is_some() {
             return Err("a log where there is none, or none where there is one".into());
         }
+        let replay = if payload["from"] == json!(payload["offset"].as_u64().map(|n| n + 1)) {
+            "no replay"
+        } else {
+            "replay"
+        };
+        let what = if after.is_some() { "after" } else { "no position" };
+        link.seen
+            .insert(format!("joined with {what}: recovered {}, {replay}", payload["recovered"]));
         if payload["recovered"] == json!(true) {
             let (epoch, offset) = after.ok_or("recovered what was not asked for")?;
             if next != Some((epoch, offset + 1)) {
@@ -379,6 +398,7 @@ impl Client {
     }
 
     fn on_gap(&mut self, link: &mut Link, room: &str, payload: &Value) -> Checked {
+        link.seen.insert(format!("gap {}", payload["reason"]));
         if room == "$all" {
             return Ok(());
         }
@@ -461,6 +481,7 @@ impl Link {
             asked: HashMap::new(),
             wanted: HashMap::new(),
             sent: 0,
+            seen: BTreeSet::new(),
             heard: HashMap::new(),
         }
     }

@@ -23,7 +23,7 @@ pub use world::run;
 /// A text for people: what is broken, and how to see it again.
 pub fn check(plan: &Plan) -> Result<(), String> {
     let Err(violation) = run(plan) else { return Ok(()) };
-    let (small, first) = plan.clone().shrink(violation.clone(), run);
+    let (small, first) = plan.clone().shrink(violation.clone(), |plan| run(plan).map(|_| ()));
     Err(format!(
         "{violation}\n  plan  CLARION_SIM={plan}\n  small CLARION_SIM={small}\n  where {first}"
     ))

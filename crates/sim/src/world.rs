@@ -25,16 +25,19 @@ const SLICE: usize = 8_000;
 /// to the commands under way.
 const OUTBOX_SLACK: usize = SLICE + 8 * 5_000;
 
-/// Runs a plan to its end.
+/// Runs a plan to its end, and says what kinds of thing happened to clients and workers.
 ///
 /// # Errors
 /// The first promise that was found broken.
-pub fn run(plan: &Plan) -> Result<(), String> {
+pub fn run(plan: &Plan) -> Result<BTreeSet<String>, String> {
     let mut world = World::new(plan.clone());
     for step in 0..plan.steps {
         world.step().map_err(|violation| format!("step {step}: {violation}"))?;
     }
-    world.come_to_rest().map_err(|violation| format!("at rest: {violation}"))
+    world.come_to_rest().map_err(|violation| format!("at rest: {violation}"))?;
+    let mut seen = std::mem::take(&mut world.seen);
+    seen.extend(world.links.iter().flat_map(|link| link.seen.iter().cloned()));
+    Ok(seen)
 }
 
 struct World {
@@ -50,6 +53,8 @@ struct World {
     api: BTreeSet<u64>,
     next_api: u64,
     quiet: bool,
+    /// What kinds of thing happened between workers.
+    seen: BTreeSet<String>,
 }
 
 impl World {
@@ -72,6 +77,7 @@ impl World {
             api: BTreeSet::new(),
             next_api: 0,
             quiet: false,
+            seen: BTreeSet::new(),
             config,
             plan,
         }
@@ -319,8 +325,13 @@ impl World {
             for _ in 0..take {
                 let driver = &mut self.nodes[from].1;
                 let mail = driver.outgoing.get_mut(&id).and_then(|mail| mail.pop_front());
+                let mail = mail.expect("it was counted");
+                if let Mail::Skip { position, .. } = &mail {
+                    let log = if position.is_some() { "with" } else { "without" };
+                    self.seen.insert(format!("a worker skipped in a room {log} log"));
+                }
                 let (shard, driver) = &mut self.nodes[worker];
-                shard.on_mail(mail.expect("it was counted"), now, driver);
+                shard.on_mail(mail, now, driver);
             }
             let bound = self.config.limits.mailbox_bytes;
             let (shard, driver) = &mut self.nodes[from];
@@ -527,7 +538,7 @@ impl World {
 
 /// Small bounds, so that all of them are met.
 fn config(workers: u16, seed: u64) -> Config {
-    let small = LogLimits { size: 40, key_window_ms: 3_600_000, ..LogLimits::default() };
+    let small = LogLimits { size: 12, key_window_ms: 3_600_000, ..LogLimits::default() };
     let rule = |pattern: &str, log, presence| RoomRule {
         pattern: Pattern::parse(pattern).expect("patterns of the simulation are valid"),
         settings: RoomSettings { log, presence },
@@ -543,6 +554,7 @@ fn config(workers: u16, seed: u64) -> Config {
             commands: 8,
             publish_per_s: 0,
             page: 10,
+            slow_grace_ms: 4_000,
             ..Limits::default()
         },
         heartbeat: Heartbeat::default(),
