@@ -1,2 +1,61 @@
-//! The `clarion` binary (being written).
-fn main() {}
+//! The binary `clarion`: the only part that knows all the others.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`cli`], [`config`], [`keys`] | what the operator said, and what is kept for them |
+//! | [`front`] | sockets until they are WebSocket connections: accept, HTTP, handshake |
+//! | [`api`], [`ui`] | what is answered over HTTP |
+//! | [`worker`] | threads that own the connections and drive a `Shard` each |
+//! | [`services`] | who somebody is, and what they may do |
+//! | [`serve`] | everything started, and ended by a signal |
+//! | [`logs`] | the log |
+//!
+//! A socket starts in the front (tokio, hyper) and is handed to a worker (mio) when its handshake
+//! is done; it never comes back.
+
+mod api;
+mod cli;
+mod config;
+mod front;
+mod keys;
+mod logs;
+mod serve;
+mod services;
+mod ui;
+mod worker;
+
+use clap::Parser;
+use cli::{Cli, Command, ConfigCommand};
+use std::process::ExitCode;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a shell and a service manager are told about a bad command line or bad settings.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => with_settings(args, serve::run),
+        Command::Config(ConfigCommand::Check(args)) => with_settings(args, |_| ExitCode::SUCCESS),
+        Command::Config(ConfigCommand::Print(args)) => with_settings(args, |settings| {
+            print!("{}", toml::to_string(&settings).expect("settings can be written"));
+            ExitCode::SUCCESS
+        }),
+        Command::Bench(args) => clarion_bench::run(args),
+    }
+}
+
+fn with_settings(
+    args: cli::SettingArgs,
+    run: impl FnOnce(config::Settings) -> ExitCode,
+) -> ExitCode {
+    match config::load(&args.into_sources()) {
+        Ok(settings) => run(settings),
+        Err(error) => {
+            eprintln!("clarion: {error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The command line: what can be asked of the binary, and how a flag becomes a setting.
+
+use crate::config::{Flag, Sources};
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use toml::Value;
+
+/// A self-hosted real-time messaging server.
+#[derive(Debug, Parser)]
+#[command(name = "clarion", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server.
+    Serve(SettingArgs),
+    /// Show or check the settings that `serve` would run with.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Generate load and measure what it costs a server; needs no server of its own.
+    Bench(clarion_bench::BenchArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every setting with its value, as a configuration file. Secrets are left out.
+    Print(SettingArgs),
+    /// Say nothing and exit with 0 if the settings are good; else name the one that is not.
+    Check(SettingArgs),
+}
+
+/// Flags that set what a file and the environment can set, too; a flag wins.
+#[derive(Debug, Args)]
+pub(crate) struct SettingArgs {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "CLARION_CONFIG")]
+    config: Option<PathBuf>,
+    /// Listen here; can be given several times [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+    /// Keep keys and data here [default: data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Threads that serve connections [default: one per core].
+    #[arg(long, value_name = "N")]
+    workers: Option<u16>,
+    /// Also serve `/echo`, a bare WebSocket echo for conformance tools.
+    #[arg(long)]
+    echo: bool,
+    /// Key for the HTTP API, also CLARION_API_KEY, which other users of this machine cannot see
+    /// [default: one that is made at the first start and kept in the data directory].
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+    /// Listen on public addresses although neither TLS nor tokens protect them.
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl SettingArgs {
+    /// The layers these flags are the last of, with this process's environment.
+    pub(crate) fn into_sources(self) -> Sources {
+        // A variable whose name or value is not text cannot be one of ours.
+        let env = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let mut flags = Vec::new();
+        let mut set = |flag, setting, value| flags.push(Flag { flag, setting, value });
+        if !self.listen.is_empty() {
+            let list = self.listen.iter().map(|addr| Value::String(addr.to_string())).collect();
+            set("--listen", "listen", Value::Array(list));
+        }
+        if let Some(dir) = self.data_dir {
+            set("--data-dir", "data_dir", Value::String(dir.to_string_lossy().into_owned()));
+        }
+        if let Some(workers) = self.workers {
+            set("--workers", "workers", Value::Integer(workers.into()));
+        }
+        if let Some(key) = self.api_key {
+            set("--api-key", "api_key", Value::String(key));
+        }
+        if self.echo {
+            set("--echo", "echo", Value::Boolean(true));
+        }
+        if self.insecure {
+            set("--insecure", "insecure", Value::Boolean(true));
+        }
+        Sources { file: self.config, env, flags }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn several_addresses_can_be_listened_on() {
+        let args = ["clarion", "serve", "--listen", "127.0.0.1:1", "--listen", "[::1]:2"];
+        let Command::Serve(args) = Cli::parse_from(args).command else { panic!("not serve") };
+        let mut sources = args.into_sources();
+        sources.env.clear();
+        assert_eq!(crate::config::load(&sources).unwrap().listen.len(), 2);
+    }
+}

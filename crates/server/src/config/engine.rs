@@ -1,0 +1,109 @@
+//! From the settings to what the engine obeys. The engine's defaults are the settings' defaults.
+
+use super::{Heartbeat, Limits, Presence, Room, RoomLog, Session, Settings, Span};
+use clarion_engine::config as engine;
+use clarion_store::LogLimits;
+
+impl Settings {
+    /// The engine's part. `ticket_key` is kept over restarts; `hash_seed` is new for each.
+    pub(crate) fn engine(&self, ticket_key: [u8; 32], hash_seed: u64) -> clarion_engine::Config {
+        let limits = &self.limits;
+        clarion_engine::Config {
+            workers: self.workers,
+            limits: engine::Limits {
+                message_bytes: limits.message_bytes,
+                fragments: limits.fragments,
+                delivery_bytes: limits.delivery_bytes,
+                outbox_bytes: limits.outbox_bytes,
+                slow_grace_ms: limits.slow_grace.as_ms(),
+                mailbox_bytes: limits.mailbox_bytes,
+                rooms: limits.rooms,
+                commands: limits.commands,
+                publish_per_s: limits.publish_per_s,
+                page: limits.page,
+                homes: limits.homes,
+                handshake_ms: limits.handshake.as_ms(),
+                close_ms: limits.close.as_ms(),
+                echo_message_bytes: limits.echo_message_bytes,
+                echo_fragments: limits.echo_fragments,
+            },
+            heartbeat: engine::Heartbeat {
+                interval_ms: self.heartbeat.interval.as_ms(),
+                timeout_ms: self.heartbeat.timeout.as_ms(),
+            },
+            session: engine::Session { ttl_ms: self.session.ttl.as_ms() },
+            presence: engine::Presence {
+                interval_ms: self.presence.interval.as_ms(),
+                detail_max: self.presence.detail_max,
+            },
+            rooms: self.rooms.iter().map(Room::rule).collect(),
+            ticket_key,
+            hash_seed,
+        }
+    }
+}
+
+impl Room {
+    fn rule(&self) -> engine::RoomRule {
+        let default = LogLimits::default();
+        let log = (self.log != RoomLog::None).then(|| LogLimits {
+            size: self.size.unwrap_or(default.size),
+            age_ms: self.age.map_or(default.age_ms, Span::as_ms),
+            bytes: self.bytes.unwrap_or(default.bytes),
+            key_window_ms: self.key_window.map_or(default.key_window_ms, Span::as_ms),
+        });
+        engine::RoomRule {
+            pattern: self.pattern.clone(),
+            settings: engine::RoomSettings { log, presence: self.presence.unwrap_or(true) },
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let engine = engine::Limits::default();
+        Self {
+            message_bytes: engine.message_bytes,
+            fragments: engine.fragments,
+            delivery_bytes: engine.delivery_bytes,
+            outbox_bytes: engine.outbox_bytes,
+            slow_grace: Span::from_ms(engine.slow_grace_ms),
+            mailbox_bytes: engine.mailbox_bytes,
+            rooms: engine.rooms,
+            commands: engine.commands,
+            publish_per_s: engine.publish_per_s,
+            page: engine.page,
+            homes: engine.homes,
+            handshake: Span::from_ms(engine.handshake_ms),
+            close: Span::from_ms(engine.close_ms),
+            echo_message_bytes: engine.echo_message_bytes,
+            echo_fragments: engine.echo_fragments,
+            connections: 1_000_000,
+            http_connections: 10_000,
+            http_body_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        let engine = engine::Heartbeat::default();
+        Self {
+            interval: Span::from_ms(engine.interval_ms),
+            timeout: Span::from_ms(engine.timeout_ms),
+        }
+    }
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self { ttl: Span::from_ms(engine::Session::default().ttl_ms) }
+    }
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        let engine = engine::Presence::default();
+        Self { interval: Span::from_ms(engine.interval_ms), detail_max: engine.detail_max }
+    }
+}

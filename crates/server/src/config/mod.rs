@@ -1,0 +1,381 @@
+//! What an operator can set: the settings, their defaults and what each is checked for.
+//!
+//! Where the values come from is in [`layers`]; what the engine gets of them in [`engine`].
+
+mod engine;
+mod layers;
+mod secret;
+mod span;
+
+pub(crate) use layers::{Flag, Sources, load};
+pub(crate) use secret::Secret;
+pub(crate) use span::Span;
+
+use clarion_protocol::Pattern;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Everything that can be set. The names here are the names in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// Where to listen for HTTP and WebSocket.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Allows to listen where other machines can reach us although nothing protects us there.
+    pub(crate) insecure: bool,
+    /// Where keys are kept, and later logs.
+    pub(crate) data_dir: PathBuf,
+    /// Threads that serve connections, 1 to 1,024. Default: one per core.
+    pub(crate) workers: u16,
+    /// Whether `/echo` is there, for conformance tools.
+    pub(crate) echo: bool,
+    /// What this process calls itself in `/stats`. Default: the host's name.
+    pub(crate) node: String,
+    /// The key for the HTTP API. Empty: one is made and kept in the data directory.
+    pub(crate) api_key: Secret,
+    pub(crate) auth: Auth,
+    pub(crate) origins: Origins,
+    pub(crate) limits: Limits,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) session: Session,
+    pub(crate) presence: Presence,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) log: Log,
+    /// Settings by room; the first match wins.
+    pub(crate) rooms: Vec<Room>,
+}
+
+/// Who may come in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Auth {
+    /// Where clients without a token are guests.
+    pub(crate) guests: Guests,
+}
+
+/// Where clients without a token are guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Guests {
+    /// On connections that came in at a loopback address.
+    Loopback,
+    /// On all connections.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// Pages of which other origins may connect.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Origins {
+    /// `https://example.com`, `https://*.example.com` (any name below it), or `*`.
+    pub(crate) allowed: Vec<String>,
+}
+
+/// Bounds; [`clarion_engine::config::Limits`] says what happens at each that is passed on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    pub(crate) message_bytes: usize,
+    pub(crate) fragments: u32,
+    pub(crate) delivery_bytes: usize,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) slow_grace: Span,
+    pub(crate) mailbox_bytes: usize,
+    pub(crate) rooms: usize,
+    pub(crate) commands: u32,
+    pub(crate) publish_per_s: u32,
+    pub(crate) page: u32,
+    pub(crate) homes: usize,
+    /// From the accepted socket to the `$welcome`; the front gives it to the HTTP headers, too.
+    pub(crate) handshake: Span,
+    pub(crate) close: Span,
+    pub(crate) echo_message_bytes: usize,
+    pub(crate) echo_fragments: u32,
+    /// WebSocket connections of this process; over it the handshake is refused with 503.
+    pub(crate) connections: usize,
+    /// HTTP connections, those included that are still shaking hands; over it 503 at once.
+    pub(crate) http_connections: usize,
+    /// Body of an HTTP request, bytes; over it 413.
+    pub(crate) http_body_bytes: usize,
+}
+
+/// When the server pings and when it gives up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Heartbeat {
+    pub(crate) interval: Span,
+    pub(crate) timeout: Span,
+}
+
+/// How long a session outlives its connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Session {
+    pub(crate) ttl: Span,
+}
+
+/// How presence is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Presence {
+    pub(crate) interval: Span,
+    pub(crate) detail_max: usize,
+}
+
+/// How the process ends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Shutdown {
+    /// From the signal to the end, whatever is still open.
+    pub(crate) deadline: Span,
+}
+
+/// What is written to the standard error.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// The least important level that is written.
+    pub(crate) level: Level,
+    pub(crate) format: Format,
+}
+
+/// How important a line of the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// Something of ours does not work.
+    Error,
+    /// Something will soon not work.
+    Warn,
+    /// Connections come and go.
+    Info,
+    /// Peers' mistakes.
+    Debug,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// `human` on a terminal, else `json`.
+    Auto,
+    /// One line to read.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings of the rooms that a pattern matches.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Room {
+    #[serde(rename = "match", deserialize_with = "pattern", serialize_with = "pattern_text")]
+    pub(crate) pattern: Pattern,
+    #[serde(default)]
+    pub(crate) log: RoomLog,
+    /// Publications kept. Default 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u32>,
+    /// Age at which a publication goes. Default 30 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) age: Option<Span>,
+    /// Bytes kept. Default 16 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<usize>,
+    /// How long an idempotency key is remembered. Default 5 minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key_window: Option<Span>,
+    /// Whether members are told of each other. Default: yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) presence: Option<bool>,
+}
+
+/// What a room's log is kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RoomLog {
+    /// A store that survives the process.
+    Durable,
+    /// Memory.
+    #[default]
+    Memory,
+    /// Nothing: publications have no offset.
+    None,
+}
+
+fn pattern<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Pattern, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Pattern::parse(&text).map_err(serde::de::Error::custom)
+}
+
+fn pattern_text<S: serde::Serializer>(pattern: &Pattern, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(pattern.as_str())
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            insecure: false,
+            data_dir: "data".into(),
+            workers: u16::try_from(cores).unwrap_or(u16::MAX).clamp(1, WORKERS_MAX),
+            echo: false,
+            node: String::new(),
+            api_key: Secret::default(),
+            auth: Auth::default(),
+            origins: Origins::default(),
+            limits: Limits::default(),
+            heartbeat: Heartbeat::default(),
+            session: Session::default(),
+            presence: Presence::default(),
+            shutdown: Shutdown::default(),
+            log: Log::default(),
+            rooms: Vec::new(),
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { guests: Guests::Loopback }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { deadline: Span::from_ms(10_000) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: Level::Info, format: Format::Auto }
+    }
+}
+
+const WORKERS_MAX: u16 = 1_024;
+
+/// A value that cannot be, and where it came from. Shown on one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConfigError {
+    /// Its full name, as in `limits.publish_per_s`; empty if a file as a whole is at fault.
+    pub(crate) setting: String,
+    /// The file, the variable or the flag; empty for a default.
+    pub(crate) source: String,
+    /// The rule it breaks.
+    pub(crate) message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, source, message } = self;
+        match (setting.is_empty(), source.is_empty()) {
+            (true, _) => write!(f, "{source}: {message}"),
+            (false, true) => write!(f, "{setting}: {message}"),
+            (false, false) => write!(f, "{setting}: {message} (from {source})"),
+        }
+    }
+}
+
+impl Settings {
+    /// The first setting that cannot be, by name, with the rule it breaks.
+    fn check(&self) -> Result<(), (String, String)> {
+        let fail = |name: &str, rule: &str| Err((name.to_owned(), rule.to_owned()));
+        if self.listen.is_empty() {
+            return fail("listen", "at least one address is needed");
+        }
+        if let Some(public) = self.listen.iter().find(|addr| !addr.ip().is_loopback())
+            && !self.insecure
+        {
+            let rule = format!(
+                "{public} can be reached from other machines, and neither TLS nor tokens protect \
+                 it yet: listen on 127.0.0.1 behind a proxy, or set `insecure = true` (--insecure)"
+            );
+            return Err(("listen".into(), rule));
+        }
+        if !(1..=WORKERS_MAX).contains(&self.workers) {
+            return fail("workers", "must be 1 to 1024");
+        }
+        if !self.api_key.is_empty() && self.api_key.expose().len() < 16 {
+            return fail("api_key", "must have at least 16 characters");
+        }
+        if !self.api_key.expose().bytes().all(|b| b.is_ascii_graphic()) {
+            return fail("api_key", "must be visible ASCII without spaces");
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            return fail("data_dir", "must name a directory");
+        }
+        for (index, text) in self.origins.allowed.iter().enumerate() {
+            if let Err(rule) = crate::front::origin::Allowed::parse(text) {
+                return Err((format!("origins.allowed[{index}]"), rule));
+            }
+        }
+        let limits = &self.limits;
+        for (name, value, min) in [
+            ("limits.message_bytes", limits.message_bytes, 125),
+            ("limits.delivery_bytes", limits.delivery_bytes, 1_024),
+            ("limits.outbox_bytes", limits.outbox_bytes, 4_096),
+            ("limits.mailbox_bytes", limits.mailbox_bytes, 65_536),
+            ("limits.fragments", limits.fragments as usize, 1),
+            ("limits.rooms", limits.rooms, 1),
+            ("limits.commands", limits.commands as usize, 1),
+            ("limits.page", limits.page as usize, 1),
+            ("limits.homes", limits.homes, 1),
+            ("limits.echo_message_bytes", limits.echo_message_bytes, 125),
+            ("limits.echo_fragments", limits.echo_fragments as usize, 1),
+            ("limits.connections", limits.connections, 1),
+            ("limits.http_connections", limits.http_connections, 1),
+            ("limits.http_body_bytes", limits.http_body_bytes, 1_024),
+        ] {
+            if value < min {
+                return Err((name.into(), format!("must be at least {min}")));
+            }
+        }
+        let (ms, s) = (Span::from_ms(1), Span::from_ms(1_000));
+        for (name, value, min) in [
+            ("limits.handshake", limits.handshake, Span::from_ms(100)),
+            ("limits.close", limits.close, ms),
+            ("limits.slow_grace", limits.slow_grace, ms),
+            ("heartbeat.interval", self.heartbeat.interval, ms),
+            ("heartbeat.timeout", self.heartbeat.timeout, ms),
+            ("session.ttl", self.session.ttl, s),
+        ] {
+            if value < min {
+                return Err((name.into(), format!("must be at least {min}")));
+            }
+        }
+        for (index, room) in self.rooms.iter().enumerate() {
+            room.check().map_err(|(name, rule)| (format!("rooms[{index}].{name}"), rule))?;
+        }
+        Ok(())
+    }
+}
+
+impl Room {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.log == RoomLog::Durable {
+            // What the setting promises is not there yet; saying yes would lose messages.
+            return Err(("log", "`durable` is not available in this version; use `memory`".into()));
+        }
+        if self.log == RoomLog::None {
+            let given = [
+                ("size", self.size.is_some()),
+                ("age", self.age.is_some()),
+                ("bytes", self.bytes.is_some()),
+                ("key_window", self.key_window.is_some()),
+            ];
+            if let Some((name, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err((name, "has no meaning with log = \"none\"".into()));
+            }
+        }
+        if self.size == Some(0) {
+            return Err(("size", "must be at least 1; for no log write log = \"none\"".into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! One connection of the front: HTTP requests, until it ends or becomes a WebSocket.
+
+use super::upgrade::Handoff;
+use super::{Ends, Front};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// The head of a request, bytes; over it 431. hyper's own default lets 400 KB through.
+const HEAD_BYTES: usize = 16 << 10;
+/// After so long a connection is closed behind its next answer, so that none is for ever; a client
+/// that keeps its connections alive opens a new one.
+const AGE_MAX: Duration = Duration::from_secs(600);
+/// And so long after that, or after the server began to stop, whatever it is doing.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
+
+/// Serves one connection.
+///
+/// hyper closes it when the head of a request takes too long, the first as any later one.
+pub(super) async fn serve(
+    front: Arc<Front>,
+    io: TokioIo<TcpStream>,
+    ends: Ends,
+    mut stop: watch::Receiver<bool>,
+) {
+    let handoff = Handoff::default();
+    let ended = until_ended(&front, io, ends, &mut stop, &handoff).await;
+    if let Some(Err(error)) = ended {
+        tracing::debug!(peer = %ends.peer, %error, "HTTP connection failed");
+    }
+    if let Some(upgrading) = handoff.take() {
+        upgrading.finish(&front).await;
+    }
+}
+
+/// Answers requests; `None` if the connection was cut off.
+async fn until_ended(
+    front: &Front,
+    io: TokioIo<TcpStream>,
+    ends: Ends,
+    stop: &mut watch::Receiver<bool>,
+    handoff: &Handoff,
+) -> Option<hyper::Result<()>> {
+    let service = service_fn(|request| async move {
+        let answer = front.handle(request, ends, handoff).await.unwrap_or_else(|problem| {
+            tracing::debug!(peer = %ends.peer, status = problem.status.as_u16(), "refused");
+            problem.into_response()
+        });
+        Ok::<_, Infallible>(answer)
+    });
+    let mut builder = http1::Builder::new();
+    // No `pipeline_flush`: with frames behind the request it loses the 101.
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(front.handshake_time)
+        .max_buf_size(HEAD_BYTES);
+    let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
+    tokio::select! {
+        ended = connection.as_mut() => return Some(ended),
+        _ = stop.changed() => {}
+        () = tokio::time::sleep(AGE_MAX) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::time::timeout(LAST_ANSWER, connection).await.ok()
+}

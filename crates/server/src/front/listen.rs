@@ -1,0 +1,103 @@
+//! Listening sockets and the loops that accept from them.
+
+use super::http::serve;
+use super::{Ends, Front};
+use hyper_util::rt::TokioIo;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+
+/// Connections that the kernel keeps for us until we accept them; it may cut this down to
+/// `net.core.somaxconn`. After a restart, all clients come at once.
+const BACKLOG: u32 = 4_096;
+/// How long to wait when there are no descriptors left. Every accept would fail at once, so without
+/// it the loop would spin; connections that end give theirs back.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// What is sent, as it is, to whoever is one too many: there is no task to serve it.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    Content-Type: application/problem+json\r\nContent-Length: 112\r\n\
+    Retry-After: 1\r\nConnection: close\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
+    \"detail\":\"Too many HTTP connections are open.\"}";
+
+/// Binds a listening socket.
+pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts until `stop` changes; then the listener is closed.
+pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let loopback = listener.local_addr().is_ok_and(|addr| addr.ip().is_loopback());
+    let mut starved = false;
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.changed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                starved = false;
+                accept(&front, stream, Ends { peer, loopback }, &stop);
+            }
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut starved, true) {
+                    tracing::error!(%error, "cannot accept connections; trying on");
+                }
+                tokio::select! {
+                    _ = stop.changed() => return,
+                    () = tokio::time::sleep(BACK_OFF) => {}
+                }
+            }
+        }
+    }
+}
+
+fn accept(front: &Arc<Front>, stream: TcpStream, ends: Ends, stop: &watch::Receiver<bool>) {
+    let Some(counted) = front.http_connections.enter(front.http_connections_max) else {
+        // As much as fits at once into an empty buffer, which is all of it.
+        let _ = stream.try_write(FULL);
+        return;
+    };
+    // It fails if the peer is gone, which the first read will tell.
+    let _ = stream.set_nodelay(true);
+    let (front, stop) = (front.clone(), stop.clone());
+    tokio::spawn(async move {
+        serve(front, TokioIo::new(stream), ends, stop).await;
+        drop(counted);
+    });
+}
+
+/// Errors of the connection that would have been accepted, not of the listener: accept(2).
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::Interrupted
+            | ErrorKind::NetworkDown
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_one_too_many_has_the_right_length() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}

@@ -1,0 +1,153 @@
+//! The front: every socket until it is a WebSocket connection, and HTTP.
+//!
+//! It runs on tokio and hyper, beside the workers. A connection is a task here ([`http`]) until its
+//! handshake is good ([`upgrade`]); then the bare socket goes to a worker and the task ends.
+
+mod body;
+mod count;
+mod http;
+mod listen;
+pub(crate) mod origin;
+mod refuse;
+mod upgrade;
+
+pub(crate) use body::read_body;
+pub(crate) use count::{Gauge, Handshakes, Outcome};
+pub(crate) use listen::{bind, run};
+pub(crate) use refuse::{Answer, Problem};
+
+use crate::api::Api;
+use crate::config::Guests;
+use crate::ui;
+use crate::worker::Workers;
+use clarion_engine::Endpoint;
+use hyper::body::Incoming;
+use hyper::header::{HOST, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::{Method, Request, Version};
+use origin::Origins;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use upgrade::Handoff;
+
+/// What all connections of the front share.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) api: Arc<Api>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) handshakes: Arc<Handshakes>,
+    pub(crate) http_connections: Gauge,
+    /// Set once, when the server begins to stop.
+    pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) origins: Origins,
+    pub(crate) guests: Guests,
+    pub(crate) echo: bool,
+    pub(crate) connections_max: usize,
+    pub(crate) http_connections_max: usize,
+    /// For the head of a request, and for its body.
+    pub(crate) handshake_time: Duration,
+}
+
+/// Where a connection comes from and at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) peer: SocketAddr,
+    /// It came in at a loopback address.
+    pub(crate) loopback: bool,
+}
+
+impl Front {
+    /// Answers one request; a good handshake leaves in `handoff` what happens after the answer.
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        ends: Ends,
+        handoff: &Handoff,
+    ) -> Result<Answer, Problem> {
+        if let Err(problem) = check_host(request.version(), request.headers()) {
+            if is_websocket(request.headers()) {
+                self.handshakes.count(Outcome::Malformed);
+            }
+            return Err(problem);
+        }
+        match request.uri().path() {
+            "/" if is_websocket(request.headers()) => {
+                self.upgrade(request, ends, Endpoint::Session, handoff)
+            }
+            "/ws" => self.upgrade(request, ends, Endpoint::Session, handoff),
+            "/echo" if self.echo => self.upgrade(request, ends, Endpoint::Echo, handoff),
+            path if Api::serves(path) => self.api.handle(request).await,
+            path => match *request.method() {
+                Method::GET | Method::HEAD => ui::find(path).ok_or_else(Problem::not_found),
+                _ if ui::find(path).is_some() => Err(Problem::method_not_allowed("GET, HEAD")),
+                _ => Err(Problem::not_found()),
+            },
+        }
+    }
+}
+
+/// Whether this is meant to be a WebSocket handshake. `Upgrade: h2c`, which curl sends, is not;
+/// one whose `Upgrade` a proxy took away is, so that it can be told what is missing.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let named = |value: &hyper::header::HeaderValue| {
+        let bytes = value.as_bytes();
+        bytes.split(|&b| b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+    };
+    headers.get_all(UPGRADE).iter().any(named)
+        || headers.contains_key(SEC_WEBSOCKET_KEY)
+        || headers.contains_key(SEC_WEBSOCKET_VERSION)
+}
+
+/// "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a Host
+/// header field and to any request message that contains more than one Host header field line or
+/// a Host header field with an invalid field value." RFC 9112 section 3.2. hyper lets them pass.
+fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let good = match (hosts.next(), hosts.next()) {
+        (None, _) => version < Version::HTTP_11,
+        (Some(host), None) => host.to_str().is_ok_and(origin::is_authority),
+        (Some(_), Some(_)) => false,
+    };
+    if good { Ok(()) } else { Err(Problem::bad_request("There must be exactly one Host header.")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    #[test]
+    fn exactly_one_host_is_wanted() {
+        let check = |version, hosts: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, HeaderValue::from_static(host));
+            }
+            check_host(version, &headers).is_ok()
+        };
+        assert!(check(Version::HTTP_11, &["a.example:80"]));
+        assert!(check(Version::HTTP_11, &["[::1]:80"]));
+        assert!(check(Version::HTTP_10, &[]));
+        assert!(!check(Version::HTTP_11, &[]));
+        assert!(!check(Version::HTTP_11, &["a", "a"]));
+        assert!(!check(Version::HTTP_10, &["a", "b"]));
+        assert!(!check(Version::HTTP_11, &["a/b"]));
+        assert!(!check(Version::HTTP_11, &["a b"]));
+        assert!(!check(Version::HTTP_11, &[""]));
+    }
+
+    #[test]
+    fn only_a_handshake_is_a_handshake() {
+        let is = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append(name, HeaderValue::from_static(value));
+            is_websocket(&headers)
+        };
+        assert!(is("upgrade", "WebSocket"));
+        assert!(is("upgrade", "foo, websocket"));
+        assert!(is("sec-websocket-key", "x"));
+        assert!(!is("upgrade", "h2c"));
+        assert!(!is("connection", "upgrade"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Refusals over HTTP: RFC 9457 problem documents.
+
+use bytes::Bytes;
+use clarion_protocol::Refusal;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// Every answer of ours; bodies are small or static, so they are whole.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// Why a request is not answered as was asked.
+///
+/// The detail is for a developer's eyes, states the rule, and contains nothing that the peer sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    detail: Cow<'static, str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The protocol's own name for the same failure, where it has one.
+    name: Option<&'static str>,
+    field: Option<&'static str>,
+    limit: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        Self { status, detail, headers: Vec::new(), name: None, field: None, limit: None }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "There is nothing at this path.")
+    }
+
+    pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("The method here is {allowed}."))
+            .with_header(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// 503: too much is going on, or the server is about to stop.
+    pub(crate) fn unavailable(detail: &'static str, retry_after_s: u32) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .with_header(RETRY_AFTER, HeaderValue::from(retry_after_s))
+    }
+
+    #[must_use]
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn with_limit(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    pub(crate) fn into_response(self) -> Answer {
+        let document = Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Refused"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            name: self.name,
+            field: self.field,
+            limit: self.limit,
+        };
+        let body = serde_json::to_vec(&document).expect("strings and numbers can be written");
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(self.headers.into_iter().map(|(name, value)| (Some(name), value)));
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = StatusCode::from_u16(refusal.name.code());
+        let mut problem =
+            Self::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), refusal.message);
+        problem.name = Some(refusal.name.as_str());
+        problem.field = refusal.field;
+        problem.limit = refusal.limit;
+        if let Some(ms) = refusal.retry_after_ms {
+            let value = HeaderValue::from(ms.div_ceil(1_000));
+            problem = problem.with_header(RETRY_AFTER, value);
+        }
+        problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    fn body(problem: Problem) -> serde_json::Value {
+        let body = problem.into_response().into_body().collect();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::pin!(body).poll(&mut context) {
+            std::task::Poll::Ready(body) => {
+                serde_json::from_slice(&body.unwrap().to_bytes()).unwrap()
+            }
+            std::task::Poll::Pending => panic!("a whole body is there at once"),
+        }
+    }
+
+    use std::future::Future;
+
+    #[test]
+    fn a_refusal_of_the_protocol_keeps_its_name_field_and_limit() {
+        let problem = Problem::from(Refusal::too_large("payload", 5));
+        assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);
+        let body = body(problem);
+        assert_eq!(body["name"], "too_large");
+        assert_eq!((&body["field"], &body["limit"]), (&"payload".into(), &5.into()));
+    }
+
+    #[test]
+    fn retry_after_is_in_whole_seconds_rounded_up() {
+        let response = Problem::from(Refusal::rate_limited(10, 1_001)).into_response();
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+    }
+}

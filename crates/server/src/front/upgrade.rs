@@ -1,0 +1,213 @@
+//! The opening handshake: from a request to a socket that a worker owns.
+
+use super::{Answer, Ends, Front, Outcome, Problem};
+use crate::api::bearer;
+use crate::config::Guests;
+use crate::worker::{Arrival, Reservation};
+use bytes::Bytes;
+use clarion_engine::Endpoint;
+use clarion_engine::effects::Credentials;
+use clarion_protocol::codec::SUBPROTOCOL_JSON;
+use clarion_websocket::handshake::{self, Accepted};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::upgrade::{OnUpgrade, Parts};
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
+use tokio::net::TcpStream;
+
+/// What a request leaves for the time after its answer was sent; one for each connection.
+#[derive(Debug, Default)]
+pub(super) struct Handoff(Mutex<Option<Upgrading>>);
+
+/// A connection whose answer is 101.
+#[derive(Debug)]
+pub(super) struct Upgrading {
+    socket: OnUpgrade,
+    place: Reservation,
+    endpoint: Endpoint,
+    hello: bool,
+    ends: Ends,
+    guests: bool,
+    credentials: Option<Credentials>,
+}
+
+impl Handoff {
+    fn put(&self, upgrading: Upgrading) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrading);
+    }
+
+    pub(super) fn take(&self) -> Option<Upgrading> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Front {
+    /// Judges a handshake: first what RFC 6455 demands, then our policy.
+    pub(super) fn upgrade(
+        &self,
+        mut request: Request<Incoming>,
+        ends: Ends,
+        endpoint: Endpoint,
+        handoff: &Handoff,
+    ) -> Result<Answer, Problem> {
+        let judged = self.judge(&request, ends);
+        let (answer, hello, place) = judged.map_err(|(outcome, problem)| {
+            self.handshakes.count(outcome);
+            problem
+        })?;
+        let credentials = credentials(request.headers());
+        let socket = hyper::upgrade::on(&mut request);
+        let guests = match self.guests {
+            Guests::Always => true,
+            Guests::Loopback => ends.loopback,
+            Guests::Never => false,
+        };
+        handoff.put(Upgrading { socket, place, endpoint, hello, ends, guests, credentials });
+        Ok(answer)
+    }
+
+    fn judge(
+        &self,
+        request: &Request<Incoming>,
+        ends: Ends,
+    ) -> Result<(Answer, bool, Reservation), (Outcome, Problem)> {
+        let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
+        let version = if request.version() == Version::HTTP_11 { (1, 1) } else { (1, 0) };
+        let head = handshake::Request { method: request.method().as_str(), target, version };
+        let headers =
+            request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let accepted = handshake::accept(&head, headers)
+            .map_err(|refusal| (Outcome::Malformed, malformed(refusal)))?;
+        if !request.body().is_end_stream() {
+            // Its bytes could be taken for frames, or frames for its bytes.
+            let problem = Problem::bad_request("A WebSocket request has no body.");
+            return Err((Outcome::Malformed, problem));
+        }
+        if let Some(origin) = accepted.origin
+            && !self.origins.allows(origin, accepted.host, ends.loopback)
+        {
+            let detail = "Pages of this origin may not connect; see origins.allowed.";
+            return Err((Outcome::Origin, Problem::new(StatusCode::FORBIDDEN, detail)));
+        }
+        let subprotocol =
+            choose(&accepted.subprotocols).map_err(|problem| (Outcome::Subprotocol, problem))?;
+        if self.draining.load(Relaxed) {
+            let detail = "The server is about to stop.";
+            return Err((Outcome::Draining, Problem::unavailable(detail, 1)));
+        }
+        if self.workers.connections() >= self.connections_max {
+            let detail = "There are as many connections as this server allows.";
+            return Err((Outcome::Full, Problem::unavailable(detail, 10)));
+        }
+        Ok((switching(&accepted, subprotocol), subprotocol.is_some(), self.workers.reserve()))
+    }
+}
+
+/// None is offered: none. Ours is among them: ours. Only others: refused, since whoever offers
+/// them would not understand what we send.
+fn choose(offered: &[&str]) -> Result<Option<&'static str>, Problem> {
+    if offered.is_empty() {
+        return Ok(None);
+    }
+    if offered.contains(&SUBPROTOCOL_JSON) {
+        return Ok(Some(SUBPROTOCOL_JSON));
+    }
+    Err(Problem::bad_request("The only subprotocol here is clarion.v1.json."))
+}
+
+fn malformed(refusal: handshake::Refusal) -> Problem {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    refusal.headers().iter().fold(
+        Problem::new(status, refusal.reason()),
+        |problem, (name, value)| {
+            problem.with_header(HeaderName::from_static(name), HeaderValue::from_static(value))
+        },
+    )
+}
+
+fn switching(accepted: &Accepted<'_>, subprotocol: Option<&str>) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in accepted.headers(subprotocol) {
+        let value = HeaderValue::from_str(value).expect("a token, or base64");
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+    response
+}
+
+/// What the handshake brought to say who this is. A cookie and `?token=` are not looked at.
+fn credentials(headers: &HeaderMap) -> Option<Credentials> {
+    let token = headers.get(AUTHORIZATION).and_then(bearer)?;
+    Some(Credentials::Token(token.into()))
+}
+
+impl Upgrading {
+    /// Takes the bare socket out from under hyper, which has sent the answer, and hands it over
+    /// with what it read behind the request.
+    pub(super) async fn finish(self, front: &Front) {
+        let Self { socket, place, endpoint, hello, ends, guests, credentials } = self;
+        let lost = |error: &dyn std::fmt::Display| {
+            front.handshakes.count(Outcome::Lost);
+            tracing::debug!(peer = %ends.peer, %error, "connection lost in its handshake");
+        };
+        let upgraded = match socket.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => return lost(&error),
+        };
+        let parts: Parts<TokioIo<TcpStream>> =
+            upgraded.downcast().expect("it was served over a bare TCP stream");
+        let stream = match parts.io.into_inner().into_std() {
+            Ok(stream) => stream,
+            Err(error) => return lost(&error),
+        };
+        front.handshakes.count(Outcome::Accepted);
+        let worker = place.worker();
+        let arrival = Arrival {
+            stream,
+            read: parts.read_buf,
+            endpoint,
+            hello,
+            peer: ends.peer,
+            credentials,
+            guests,
+            seat: place.seat,
+        };
+        front.workers.deliver(worker, arrival);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subprotocol_is_ours_or_none() {
+        assert_eq!(choose(&[]).unwrap(), None);
+        let offered = ["graphql-ws", SUBPROTOCOL_JSON];
+        assert_eq!(choose(&offered).unwrap(), Some(SUBPROTOCOL_JSON));
+        assert_eq!(choose(&["graphql-ws"]).unwrap_err().status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn another_version_is_told_ours() {
+        let response = malformed(handshake::Refusal::Version).into_response();
+        assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
+        assert_eq!(response.headers()["sec-websocket-version"], "13");
+        let response = malformed(handshake::Refusal::Method).into_response();
+        assert_eq!(response.headers()["allow"], "GET");
+    }
+
+    #[test]
+    fn only_a_bearer_token_is_a_credential() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(credentials(&headers), None);
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic abc"));
+        assert_eq!(credentials(&headers), None);
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
+        assert_eq!(credentials(&headers), Some(Credentials::Token("abc".into())));
+    }
+}

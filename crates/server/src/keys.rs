@@ -1,0 +1,142 @@
+//! Secrets that live in the data directory: made at the first start, mode 0600, never logged.
+
+use crate::config::Secret;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+const API_KEY_FILE: &str = "api-key";
+const TICKET_KEY_FILE: &str = "ticket-key";
+
+/// The API key, and whether it was made just now and should be shown.
+#[derive(Debug)]
+pub(crate) struct ApiKey {
+    pub(crate) key: Secret,
+    pub(crate) fresh: bool,
+}
+
+/// Makes the data directory, readable by nobody else, if there is none.
+pub(crate) fn prepare(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// The API key that was set, or else the one of the data directory.
+pub(crate) fn api_key(dir: &Path, set: &Secret) -> io::Result<ApiKey> {
+    if !set.is_empty() {
+        return Ok(ApiKey { key: set.clone(), fresh: false });
+    }
+    let mut fresh = false;
+    let text = keep(&dir.join(API_KEY_FILE), || {
+        fresh = true;
+        // 256 bits, so that nobody needs to slow down guessing.
+        URL_SAFE_NO_PAD.encode(random::<32>()).into_bytes()
+    })?;
+    let text = String::from_utf8(text).map_err(|_| invalid(dir, API_KEY_FILE, "is not text"))?;
+    let key = Secret::new(text.trim().to_owned());
+    if key.expose().len() < 16 {
+        return Err(invalid(dir, API_KEY_FILE, "is shorter than 16 characters"));
+    }
+    Ok(ApiKey { key, fresh })
+}
+
+/// The key that authenticates session tickets.
+///
+/// It is kept, so that a restart does not cost every client its session.
+pub(crate) fn ticket_key(dir: &Path) -> io::Result<[u8; 32]> {
+    let bytes = keep(&dir.join(TICKET_KEY_FILE), || random::<32>().to_vec())?;
+    bytes.try_into().map_err(|_| invalid(dir, TICKET_KEY_FILE, "is not 32 bytes long"))
+}
+
+/// Bytes from the operating system's source of randomness.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    fill_random(&mut bytes);
+    bytes
+}
+
+/// Fills `out` from the operating system's source of randomness.
+pub(crate) fn fill_random(out: &mut [u8]) {
+    getrandom::fill(out).expect("Linux has had getrandom(2) since 3.17, and it does not fail");
+}
+
+/// Reads `path`, or writes what `make` gives.
+///
+/// The file appears whole or not at all: a process that is killed while it writes must not leave
+/// an empty key behind, and of two that start together one wins and both use its key.
+fn keep(path: &Path, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+    match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        done => return done,
+    }
+    let fresh = make();
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    file.write_all(&fresh)?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft)?;
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path),
+        Err(error) => Err(error),
+        Ok(()) => Ok(fresh),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(file = %path.display(), "other users of this machine can read this key");
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn invalid(dir: &Path, name: &str, rule: &str) -> io::Error {
+    let path = dir.join(name);
+    io::Error::new(io::ErrorKind::InvalidData, format!("{} {rule}", path.display()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A directory of its own for one test.
+    pub(crate) fn directory(test: &str) -> std::path::PathBuf {
+        let dir = std::env::temp_dir().join(format!("clarion-{test}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        prepare(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn keys_are_made_once_and_kept_private() {
+        let dir = directory("keys");
+        let first = api_key(&dir, &Secret::default()).unwrap();
+        let second = api_key(&dir, &Secret::default()).unwrap();
+        assert!(first.fresh && !second.fresh);
+        assert_eq!(first.key, second.key);
+        assert_eq!(ticket_key(&dir).unwrap(), ticket_key(&dir).unwrap());
+        for name in [API_KEY_FILE, TICKET_KEY_FILE] {
+            let mode = fs::metadata(dir.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_key_is_refused_by_name() {
+        let dir = directory("damaged");
+        fs::write(dir.join(TICKET_KEY_FILE), [1, 2, 3]).unwrap();
+        fs::write(dir.join(API_KEY_FILE), "\n").unwrap();
+        assert!(ticket_key(&dir).unwrap_err().to_string().contains(TICKET_KEY_FILE));
+        let error = api_key(&dir, &Secret::default()).unwrap_err();
+        assert!(error.to_string().contains(API_KEY_FILE));
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

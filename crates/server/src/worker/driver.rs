@@ -1,0 +1,232 @@
+//! What a shard asks for, done: the real [`Effects`].
+//!
+//! Nothing here writes to a socket or takes a lock; it notes what is to be done, and the turn
+//! ([`super::turn`]) does it at its end.
+
+use super::load::Load;
+use super::mailbox::Outgoing;
+use super::outbox::Chunks;
+use super::slot::{Slot, Slots, Stage};
+use crate::api::Answers;
+use crate::services;
+use bytes::Bytes;
+use clarion_engine::effects::{AuthOutcome, Credentials, Question, Verdict};
+use clarion_engine::mail::ApiAnswer;
+use clarion_engine::{ApiId, ConnId, Effects, Mail, Now, WorkerId};
+use clarion_store::{MemoryStore, Request};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Something that a later turn tells the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// `on_sent`.
+    Sent(ConnId),
+    /// `on_close`.
+    Closed(ConnId),
+}
+
+/// Everything of a worker but its shard and its poll.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) id: WorkerId,
+    pub(crate) now: Now,
+    pub(crate) slots: Slots,
+    pub(crate) chunks: Chunks,
+    /// Connections with something to write, or to finish, at the end of this turn.
+    pub(crate) dirty: Vec<ConnId>,
+    /// Connections with bytes to read.
+    pub(crate) ready: Vec<ConnId>,
+    /// For the next turn.
+    pub(crate) notices: Vec<Notice>,
+    /// Connections that are being closed, by the time at which that ends; always the same delay,
+    /// so they are in order.
+    pub(crate) closing: VecDeque<(u64, ConnId)>,
+    pub(crate) outgoing: Outgoing,
+    /// Mail to this worker itself, for this turn.
+    pub(crate) own: Vec<Mail>,
+    pub(crate) load: Load,
+    close_us: u64,
+    store: MemoryStore,
+    answers: Arc<Answers>,
+}
+
+/// What a driver is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) id: WorkerId,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) load: Load,
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) close_ms: u64,
+    pub(crate) hash_seed: u64,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts, now: Now) -> Self {
+        Self {
+            id: parts.id,
+            now,
+            slots: Slots::new(),
+            chunks: Chunks::new(),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            notices: Vec::new(),
+            closing: VecDeque::new(),
+            outgoing: parts.outgoing,
+            own: Vec::new(),
+            load: parts.load,
+            close_us: parts.close_ms * 1_000,
+            store: MemoryStore::new(parts.hash_seed),
+            answers: parts.answers,
+        }
+    }
+
+    /// Forgets logs in which everything is too old.
+    pub(crate) fn sweep_store(&mut self, in_use: impl Fn(&clarion_protocol::RoomName) -> bool) {
+        self.store.sweep(self.now.wall_ms, in_use);
+    }
+
+    /// Has the connection looked at when the turn ends.
+    pub(crate) fn mark_dirty(dirty: &mut Vec<ConnId>, conn: ConnId, slot: &mut Slot) {
+        if !slot.dirty {
+            slot.dirty = true;
+            dirty.push(conn);
+        }
+    }
+
+    /// Has the connection read, in this turn or the next.
+    pub(crate) fn mark_ready(ready: &mut Vec<ConnId>, conn: ConnId, slot: &mut Slot) {
+        if !slot.listed {
+            slot.listed = true;
+            ready.push(conn);
+        }
+    }
+
+    /// Has the shard told that the connection is gone, if it was not yet.
+    pub(crate) fn note_closed(notices: &mut Vec<Notice>, conn: ConnId, slot: &mut Slot) {
+        if slot.known {
+            slot.known = false;
+            notices.push(Notice::Closed(conn));
+        }
+    }
+
+    /// Stops reading; what is queued is still written, for a bounded time.
+    pub(crate) fn start_flushing(&mut self, conn: ConnId, ended: bool) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        if slot.stage == Stage::Open {
+            slot.stage = Stage::Flushing { ended };
+            self.closing.push_back((self.now.mono_us + self.close_us, conn));
+            Self::mark_dirty(&mut self.dirty, conn, slot);
+        }
+    }
+
+    /// Closes the socket at once. The shard is told in the next turn, if it does not know.
+    pub(crate) fn drop_transport(&mut self, conn: ConnId, reason: &str) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        // Closing the descriptor takes it out of the poll.
+        let Some(_transport) = slot.transport.take() else { return };
+        slot.stage = Stage::Closed;
+        self.chunks.clear(&mut slot.queue);
+        tracing::info!(worker = self.id.0, conn = %Shown(conn), reason, "connection closed");
+        if slot.known {
+            Self::note_closed(&mut self.notices, conn, slot);
+        } else {
+            self.release(conn);
+        }
+    }
+
+    /// The shard knows; once the socket is closed, too, the slot is free.
+    pub(crate) fn release(&mut self, conn: ConnId) {
+        let closed = self.slots.get(conn).is_some_and(|slot| slot.transport.is_none());
+        if closed {
+            self.slots.release(conn);
+            self.load.leave();
+        }
+    }
+}
+
+impl Effects for Driver {
+    fn send(&mut self, conn: ConnId, chunk: Bytes) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        if slot.stage == Stage::Open {
+            self.chunks.push(&mut slot.queue, chunk);
+            Self::mark_dirty(&mut self.dirty, conn, slot);
+        }
+    }
+
+    fn queued(&self, conn: ConnId) -> usize {
+        self.slots.peek(conn).map_or(0, |slot| slot.queue.bytes())
+    }
+
+    fn want_sent(&mut self, conn: ConnId, below: usize) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        slot.set_sent_mark(Some(below));
+        // Looked at when the turn ends, also if nothing is written.
+        Self::mark_dirty(&mut self.dirty, conn, slot);
+    }
+
+    fn close(&mut self, conn: ConnId, after_flush: bool) {
+        if after_flush {
+            self.start_flushing(conn, false);
+        } else {
+            self.drop_transport(conn, "closed by the server");
+        }
+    }
+
+    fn pause_read(&mut self, conn: ConnId, paused: bool) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        slot.paused = paused;
+        if !paused && slot.readable {
+            Self::mark_ready(&mut self.ready, conn, slot);
+        }
+    }
+
+    fn post(&mut self, to: WorkerId, mail: Mail) {
+        if to == self.id {
+            self.own.push(mail);
+        } else {
+            self.outgoing.post(to, mail);
+        }
+    }
+
+    fn mail_queued(&self, to: WorkerId) -> usize {
+        // Mail to oneself is taken before the turn ends, so it never piles up.
+        if to == self.id { 0 } else { self.outgoing.queued(to) }
+    }
+
+    fn want_mail_room(&mut self, to: WorkerId) {
+        self.outgoing.want_room(to);
+    }
+
+    fn submit(&mut self, request: Request) {
+        let completion = self.store.handle(request, self.now.wall_ms);
+        self.own.push(Mail::Stored(completion));
+    }
+
+    fn decide(&mut self, question: &Question) -> Option<Verdict> {
+        Some(services::decide(question))
+    }
+
+    fn authenticate(&mut self, conn: ConnId, credentials: &Credentials) -> Option<AuthOutcome> {
+        let guests = self.slots.peek(conn).is_some_and(|slot| slot.guests);
+        Some(services::authenticate(credentials, guests))
+    }
+
+    fn answer(&mut self, api: ApiId, answer: ApiAnswer) {
+        self.answers.give(api, answer);
+    }
+
+    fn entropy(&mut self, out: &mut [u8]) {
+        crate::keys::fill_random(out);
+    }
+}
+
+/// A connection's name in the log.
+pub(crate) struct Shown(pub(crate) ConnId);
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0.index, self.0.generation)
+    }
+}

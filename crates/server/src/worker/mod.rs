@@ -1,0 +1,212 @@
+//! Workers: one thread each, which owns its connections outright and drives a `Shard`.
+//!
+//! Nothing that a worker touches for a message is shared, but for the mailboxes
+//! ([`mailbox`]), which are locked once a turn. A connection that is idle costs a [`slot`] and
+//! nothing else. The loop is [`turn`]; what the shard asks for is noted by [`driver`].
+
+mod clock;
+mod doorbell;
+mod driver;
+mod injector;
+mod load;
+mod mailbox;
+mod outbox;
+mod slot;
+mod transport;
+mod turn;
+
+pub(crate) use clock::Clock;
+pub(crate) use injector::{Arrival, Inbound};
+pub(crate) use load::Seat;
+
+use crate::api::Answers;
+use clarion_engine::{Config, Mail, Shard, WorkerId};
+use doorbell::Doorbell;
+use driver::{Driver, Parts};
+use injector::Injector;
+use load::Load;
+use mailbox::{Outgoing, PostOffice};
+use mio::{Poll, Waker};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::Notify;
+use turn::Worker;
+
+/// What a process that lost a worker exits with, as Rust does by itself for its main thread.
+const EXIT_PANIC: i32 = 101;
+
+/// How often to look whether everybody is gone, if no worker says so.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
+/// All workers, as the front sees them.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    handles: Vec<Handle>,
+    /// Where the search for the least loaded starts, so that equals take turns.
+    turn: AtomicUsize,
+    /// Told by a worker that drains when its last connection is gone.
+    idle: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    injector: Arc<Injector>,
+    load: Load,
+}
+
+/// A place for a connection on the worker that will own it.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    worker: usize,
+    pub(crate) seat: Seat,
+}
+
+/// Starts all workers.
+///
+/// # Errors
+/// What the operating system says about polls and threads.
+pub(crate) fn start(
+    config: &Arc<Config>,
+    answers: &Arc<Answers>,
+    clock: Clock,
+) -> io::Result<(Workers, Vec<JoinHandle<()>>)> {
+    let mut polls = Vec::new();
+    let mut bells = Vec::new();
+    for _ in 0..config.workers {
+        let poll = Poll::new()?;
+        bells.push(Arc::new(Doorbell::new(Waker::new(poll.registry(), turn::BELL)?)));
+        polls.push(poll);
+    }
+    let office = Arc::new(PostOffice::new(bells.clone(), config.limits.mailbox_bytes));
+    let idle = Arc::new(Notify::new());
+    let (mut handles, mut threads) = (Vec::new(), Vec::new());
+    for ((id, poll), bell) in (0..config.workers).map(WorkerId).zip(polls).zip(bells) {
+        let handle =
+            Handle { injector: Arc::new(Injector::new(bell.clone())), load: Load::default() };
+        let parts = Parts {
+            id,
+            outgoing: Outgoing::new(id, office.clone()),
+            load: handle.load.clone(),
+            answers: answers.clone(),
+            close_ms: config.limits.close_ms,
+            hash_seed: config.hash_seed,
+        };
+        let now = clock.now();
+        let worker = Worker {
+            poll,
+            bell,
+            office: office.clone(),
+            injector: handle.injector.clone(),
+            idle: idle.clone(),
+            clock,
+            shard: Shard::new(id, config.clone()),
+            driver: Driver::new(parts, now),
+            buffer: Worker::buffer(),
+            draining: false,
+            sweep_at: now.mono_us,
+        };
+        threads.push(spawn(id, || worker.run(), || crate::logs::exit(EXIT_PANIC))?);
+        handles.push(handle);
+    }
+    Ok((Workers { handles, turn: AtomicUsize::new(0), idle }, threads))
+}
+
+/// Runs a worker. When it panics, which is logged by the hook, `lost` ends the process: the rooms
+/// whose home it was would be gone while everything else seems to work.
+fn spawn(
+    id: WorkerId,
+    run: impl FnOnce() + Send + 'static,
+    lost: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("worker-{}", id.0)).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            lost();
+        }
+    })
+}
+
+impl Workers {
+    pub(crate) fn count(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Connections of all workers, those on their way included.
+    pub(crate) fn connections(&self) -> usize {
+        self.handles.iter().map(|handle| handle.load.count()).sum()
+    }
+
+    /// Keeps a place on the worker that has the fewest connections.
+    pub(crate) fn reserve(&self) -> Reservation {
+        let count = self.handles.len();
+        let start = self.turn.fetch_add(1, Relaxed);
+        let worker = (0..count)
+            .map(|step| (start + step) % count)
+            .min_by_key(|&worker| self.handles[worker].load.count())
+            .expect("there is at least one worker");
+        Reservation { worker, seat: self.handles[worker].load.reserve() }
+    }
+
+    /// Hands a connection to the worker that its place is on.
+    pub(crate) fn deliver(&self, worker: WorkerId, arrival: Arrival) {
+        self.push(usize::from(worker.0), Inbound::Arrival(Box::new(arrival)));
+    }
+
+    /// Brings a question to a worker.
+    pub(crate) fn post(&self, worker: usize, mail: Mail) {
+        self.push(worker, Inbound::Mail(mail));
+    }
+
+    /// Has all connections closed with 1001.
+    pub(crate) fn drain(&self) {
+        (0..self.count()).for_each(|worker| self.push(worker, Inbound::Drain));
+    }
+
+    /// Returns when no connection is left. Call it after [`Self::drain`].
+    pub(crate) async fn drained(&self) {
+        while self.connections() > 0 {
+            // A handshake that came to nothing gives its place back without telling.
+            let _ = tokio::time::timeout(DRAIN_LOOK, self.idle.notified()).await;
+        }
+    }
+
+    /// Ends the threads.
+    pub(crate) fn stop(&self) {
+        (0..self.count()).for_each(|worker| self.push(worker, Inbound::Stop));
+    }
+
+    fn push(&self, worker: usize, item: Inbound) {
+        self.handles[worker].injector.push(item);
+    }
+}
+
+impl Reservation {
+    pub(crate) fn worker(&self) -> WorkerId {
+        WorkerId(self.worker as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_panic_in_a_worker_ends_more_than_the_worker() {
+        let (lost, was_lost) = mpsc::channel();
+        let run = || panic!("as a bug would");
+        let thread = spawn(WorkerId(7), run, move || lost.send(()).unwrap()).unwrap();
+        assert!(was_lost.recv().is_ok());
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_worker_that_ends_is_not_lost() {
+        let (lost, was_lost) = mpsc::channel::<()>();
+        spawn(WorkerId(0), || {}, move || lost.send(()).unwrap()).unwrap().join().unwrap();
+        assert!(was_lost.recv().is_err());
+    }
+}
