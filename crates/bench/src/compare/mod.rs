@@ -41,10 +41,10 @@ pub(crate) struct CompareArgs {
     /// The program `clarion`; without it only the baselines are measured.
     #[arg(long)]
     clarion: Option<PathBuf>,
-    /// Rounds [default: 5, or 2 with --quick].
+    /// Rounds [default: 7, or 2 with --quick].
     #[arg(long)]
     rounds: Option<usize>,
-    /// Seconds of each measurement in a round [default: 2, or 0.4 with --quick].
+    /// Seconds of each measurement in a round [default: 1.2, or 0.4 with --quick].
     #[arg(long)]
     seconds: Option<f64>,
     /// Fewer, shorter rounds and 1,000 idle sessions: a look, not a result.
@@ -70,7 +70,7 @@ pub(crate) struct CompareArgs {
 /// Runs the rounds and prints the table as Markdown; progress goes to standard error.
 pub(crate) fn run(args: &CompareArgs) -> Result<(), BenchError> {
     let mut comparison = Comparison::new(args);
-    let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 5 });
+    let rounds = args.rounds.unwrap_or(if args.quick { 2 } else { 7 });
     for round in 1..=rounds {
         for group in plan::groups(&comparison.rows) {
             eprintln!("round {round} of {rounds}");
@@ -117,7 +117,7 @@ impl Comparison {
             arguments: args.arguments.clone(),
             settings,
         });
-        let seconds = args.seconds.unwrap_or(if args.quick { SLICE } else { 2.0 });
+        let seconds = args.seconds.unwrap_or(if args.quick { SLICE } else { 3.0 * SLICE });
         let mut rows = plan::rows();
         if let Some(only) = &args.only {
             rows.retain(|row| row.figure.title().contains(only.as_str()));
@@ -126,7 +126,7 @@ impl Comparison {
             clarion,
             pinning: Pinning::take(!args.no_pin),
             only: args.only.clone(),
-            slices: (seconds / SLICE).ceil().max(1.0) as usize,
+            slices: (seconds / SLICE).round().max(1.0) as usize,
             rows,
             figures: Figures::new(),
             idle: Default::default(),
@@ -174,7 +174,11 @@ impl Comparison {
             for contestant in &mut contestants {
                 contestant.slice(SLICE)?;
             }
+            // To and fro: nobody always follows the same neighbour, or pays for a machine that slows
+            // down.
+            contestants.reverse();
         }
+        contestants.sort_by_key(|contestant| contestant.measurement);
         for contestant in &contestants {
             self.note(contestant)?;
         }
