@@ -1,4 +1,4 @@
-import { useLayoutEffect, useRef, useState } from 'react';
+import { useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { formatDay, plural } from '../../shared/format.ts';
 import { DownIcon } from '../../shared/icons.tsx';
 import type { ChatRoom } from './chat-room.ts';
@@ -123,6 +123,17 @@ function useStickToEnd(rows: readonly Row[]) {
     }
     before.current = { height: element.scrollHeight, firstKey, lastKey };
   }, [isAtEnd, firstKey, last, isMine]);
+
+  useEffect(() => {
+    const element = list.current;
+    if (!element || !isAtEnd) return;
+    // A banner or an on-screen keyboard takes from the height.
+    const observer = new ResizeObserver(() => {
+      element.scrollTop = element.scrollHeight;
+    });
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, [isAtEnd]);
 
   return {
     list,

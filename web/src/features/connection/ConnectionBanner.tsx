@@ -1,15 +1,19 @@
 import type { Client } from '@clarion/client';
+import { useAfter } from '../../shared/use-after.ts';
 import { useClientStatus } from '../../shared/use-client.ts';
 import { useNow } from '../../shared/use-now.ts';
 import styles from './ConnectionBanner.module.css';
 import { explainConnection } from './explain.ts';
 
+const MOMENT_MS = 600;
+
 /** Says why there is no connection, when the next try is, and lets one try now. */
 export function ConnectionBanner({ client }: { client: Client }) {
   const status = useClientStatus(client);
   const { state, nextTryAt } = status;
-  // Connecting for the first time is nothing to be alarmed by.
-  const isShown = state === 'closed' || (state === 'connecting' && status.reason !== 'connect');
+  // Connecting for the first time is nothing to be alarmed by, nor is what is over in a moment.
+  const isLost = useAfter(state === 'connecting' && status.reason !== 'connect', MOMENT_MS);
+  const isShown = state === 'closed' || isLost;
 
   return (
     <div className={isShown ? styles.place : undefined}>

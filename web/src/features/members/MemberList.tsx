@@ -1,4 +1,4 @@
-import type { Client, Room } from '@clarion/client';
+import type { Client, MembersSnapshot, Room, RoomState } from '@clarion/client';
 import { Avatar } from '../../shared/Avatar.tsx';
 import { plural } from '../../shared/format.ts';
 import { useMembers, useRoomStatus } from '../../shared/use-client.ts';
@@ -15,16 +15,8 @@ export function MemberList({ client, room }: { client: Client; room: Room }) {
       <h2 className={styles.heading}>
         Members {state === 'joined' && count > 0 && <span className={styles.count}>{count}</span>}
       </h2>
-      {state !== 'joined' && <p className={styles.hint}>Unknown while not in the room.</p>}
-      {state === 'joined' && count === 0 && (
-        <p className={styles.hint}>This room does not show who is here.</p>
-      )}
-      {state === 'joined' && count > 0 && !detailed && (
-        <p className={styles.hint}>
-          {plural(count, 'session')} of {plural(users, 'user')}. Too many to list.
-        </p>
-      )}
-      <ul className={styles.list}>
+      <MembersHint state={state} count={count} users={users} detailed={detailed} />
+      <ul className={state === 'joined' ? styles.list : `${styles.list} ${styles.stale}`}>
         {sortMembers(list, me).map((member) => (
           <li key={member.client} className={styles.member} title={member.user}>
             <Avatar name={nameOf(member)} seed={member.client} />
@@ -35,4 +27,19 @@ export function MemberList({ client, room }: { client: Client; room: Room }) {
       </ul>
     </section>
   );
+}
+
+type HintProps = { state: RoomState } & Pick<MembersSnapshot, 'count' | 'users' | 'detailed'>;
+
+/** What the list alone does not tell. */
+function MembersHint({ state, count, users, detailed }: HintProps) {
+  let hint = '';
+  if (state === 'left') hint = 'Unknown while not in the room.';
+  else if (state === 'joining')
+    hint = count > 0 ? 'As of when the connection was lost.' : 'Joining…';
+  else if (count === 0) hint = 'This room does not show who is here.';
+  else if (!detailed) {
+    hint = `${plural(count, 'session')} of ${plural(users, 'user')}. Too many to list.`;
+  }
+  return hint && <p className={styles.hint}>{hint}</p>;
 }
