@@ -1,0 +1,318 @@
+//! One shard and its clients in one thread, with a prompt store and time that only moves by hand.
+
+use bytes::Bytes;
+use clarion_engine::config::{
+    Config, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
+};
+use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Question, Verdict};
+use clarion_engine::mail::{ApiAnswer, ApiRequest, ClientRow};
+use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
+use clarion_protocol::Pattern;
+use clarion_store::{LogLimits, MemoryStore, Request};
+use clarion_websocket as websocket;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+pub(crate) fn config() -> Config {
+    let rule = |pattern: &str, log| RoomRule {
+        pattern: Pattern::parse(pattern).unwrap(),
+        settings: RoomSettings { log, presence: true },
+    };
+    Config {
+        workers: 1,
+        limits: Limits::default(),
+        heartbeat: Heartbeat::default(),
+        session: Session::default(),
+        presence: Presence::default(),
+        rooms: vec![
+            rule("live/**", None),
+            rule("short", Some(LogLimits { size: 3, ..LogLimits::default() })),
+        ],
+        ticket_key: [1; 32],
+        hash_seed: 1,
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) shard: Shard,
+    pub(crate) effects: Rigged,
+    clients: BTreeMap<u32, websocket::Connection>,
+    opened: u32,
+}
+
+/// A client's connection, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Client(ConnId);
+
+pub(crate) struct Rigged {
+    pub(crate) now: Now,
+    /// Written to each client and not yet looked at.
+    wire: BTreeMap<u32, Vec<u8>>,
+    /// Queued while the client does not read.
+    queued: BTreeMap<u32, VecDeque<Bytes>>,
+    /// Who does not read.
+    pub(crate) deaf: Vec<Client>,
+    pub(crate) paused: BTreeMap<u32, bool>,
+    want_sent: BTreeMap<u32, usize>,
+    pub(crate) closed: Vec<ConnId>,
+    own: VecDeque<Mail>,
+    store: MemoryStore,
+    pub(crate) answers: Vec<ApiAnswer>,
+    /// Questions are kept here instead of being answered at once.
+    pub(crate) late: Option<Vec<u64>>,
+    random: u8,
+}
+
+impl Rig {
+    pub(crate) fn new(config: Config) -> Self {
+        let effects = Rigged {
+            now: Now { mono_us: 1, wall_ms: 1_700_000_000_000 },
+            wire: BTreeMap::new(),
+            queued: BTreeMap::new(),
+            deaf: Vec::new(),
+            paused: BTreeMap::new(),
+            want_sent: BTreeMap::new(),
+            closed: Vec::new(),
+            own: VecDeque::new(),
+            store: MemoryStore::new(1),
+            answers: Vec::new(),
+            late: None,
+            random: 0,
+        };
+        let shard = Shard::new(WorkerId(0), Arc::new(config));
+        Self { shard, effects, clients: BTreeMap::new(), opened: 0 }
+    }
+
+    /// A connection that offered the subprotocol, or one that did not.
+    pub(crate) fn open(&mut self, hello: bool) -> Client {
+        self.opened += 1;
+        let conn = ConnId { index: self.opened, generation: 7 };
+        self.clients.insert(conn.index, websocket::Connection::client([1; 32]));
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        let open = Open { conn, endpoint: Endpoint::Session, hello, peer, credentials: None };
+        self.shard.on_open(open, self.effects.now, &mut self.effects);
+        self.settle();
+        Client(conn)
+    }
+
+    /// A client that has said `$hello` with this payload, and what it was answered.
+    pub(crate) fn hello(&mut self, payload: &Value) -> (Client, Vec<Value>) {
+        let client = self.open(true);
+        self.say(client, &json!({"type": "$hello", "payload": payload}));
+        let heard = self.hear(client);
+        (client, heard)
+    }
+
+    /// A guest in a room.
+    pub(crate) fn guest_in(&mut self, room: &str, join: &Value) -> Client {
+        let (client, _) = self.hello(&json!({}));
+        let reply = self.ask(client, "$join", join, &json!({"room": room}));
+        assert_eq!(reply["type"], "$reply", "{reply}");
+        client
+    }
+
+    pub(crate) fn say(&mut self, client: Client, message: &Value) {
+        self.say_text(client, &message.to_string());
+    }
+
+    pub(crate) fn say_text(&mut self, client: Client, text: &str) {
+        let mut bytes = Vec::new();
+        let websocket = self.clients.get_mut(&client.0.index).unwrap();
+        websocket.send_text(text, &mut bytes).unwrap();
+        self.bytes(client, &mut bytes);
+    }
+
+    pub(crate) fn bytes(&mut self, client: Client, bytes: &mut [u8]) {
+        self.shard.on_bytes(client.0, bytes, self.effects.now, &mut self.effects);
+        self.settle();
+    }
+
+    /// Sends a command with an id and returns its answer; everything else that came is dropped.
+    pub(crate) fn ask(
+        &mut self,
+        client: Client,
+        kind: &str,
+        payload: &Value,
+        metadata: &Value,
+    ) -> Value {
+        let mut metadata = metadata.clone();
+        metadata["id"] = json!("asked");
+        self.say(client, &json!({"type": kind, "payload": payload, "metadata": metadata}));
+        let heard = self.hear(client);
+        let answer = heard.into_iter().find(|message| message["metadata"]["id"] == "asked");
+        answer.unwrap_or_else(|| panic!("no answer to {kind}"))
+    }
+
+    /// Everything that came since the last time.
+    pub(crate) fn hear(&mut self, client: Client) -> Vec<Value> {
+        let mut bytes = self.effects.wire.remove(&client.0.index).unwrap_or_default();
+        let websocket = self.clients.get_mut(&client.0.index).unwrap();
+        let limits = websocket::Limits { message_bytes: 1 << 24, fragments: 1 };
+        let (mut input, mut replies, mut heard) = (&mut bytes[..], Vec::new(), Vec::new());
+        while let Some(event) = websocket.receive(&limits, &mut input, &mut replies) {
+            match event {
+                websocket::Event::Text(text) => heard.push(serde_json::from_str(text).unwrap()),
+                websocket::Event::Closed { code, .. } => {
+                    heard.push(json!({"closed": code.map(websocket::CloseCode::get)}));
+                }
+                websocket::Event::Ping(_) => heard.push(json!("ping")),
+                other => panic!("{other:?}"),
+            }
+        }
+        if !replies.is_empty() && !self.effects.closed.contains(&client.0) {
+            self.bytes(client, &mut replies);
+        }
+        heard
+    }
+
+    /// The client reads again.
+    pub(crate) fn listen(&mut self, client: Client) {
+        self.effects.deaf.retain(|deaf| *deaf != client);
+        self.settle();
+    }
+
+    /// The socket breaks.
+    pub(crate) fn break_off(&mut self, client: Client) {
+        self.shard.on_close(client.0, self.effects.now, &mut self.effects);
+        self.settle();
+    }
+
+    pub(crate) fn pass(&mut self, ms: u64) {
+        let until = self.effects.now.mono_us + ms * 1_000;
+        while let Some(due) = self.shard.next_deadline().filter(|due| *due <= until) {
+            let by_us = due.saturating_sub(self.effects.now.mono_us);
+            self.effects.now.mono_us += by_us;
+            self.effects.now.wall_ms += by_us / 1_000;
+            self.shard.on_tick(self.effects.now, &mut self.effects);
+            self.settle();
+        }
+        self.effects.now.wall_ms += (until - self.effects.now.mono_us) / 1_000;
+        self.effects.now.mono_us = until;
+    }
+
+    pub(crate) fn decide(&mut self, client: Client, token: u64, verdict: Verdict) {
+        let mail = Mail::Decided { token, conn: client.0, verdict };
+        self.shard.on_mail(mail, self.effects.now, &mut self.effects);
+        self.settle();
+    }
+
+    pub(crate) fn rows(&mut self) -> Vec<ClientRow> {
+        let request = ApiRequest::Clients { after: None, limit: 100, room: None, user: None };
+        let mail = Mail::Api { api: ApiId(1), request };
+        self.shard.on_mail(mail, self.effects.now, &mut self.effects);
+        match self.effects.answers.pop() {
+            Some(ApiAnswer::Clients(rows)) => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn settle(&mut self) {
+        let now = self.effects.now;
+        loop {
+            while let Some(mail) = self.effects.own.pop_front() {
+                self.shard.on_mail(mail, now, &mut self.effects);
+            }
+            self.shard.end_of_turn(now, &mut self.effects);
+            if !self.effects.own.is_empty() {
+                continue;
+            }
+            let drained = self.effects.write();
+            if drained.is_empty() {
+                return;
+            }
+            for conn in drained {
+                self.shard.on_sent(conn, now, &mut self.effects);
+            }
+        }
+    }
+}
+
+impl Rigged {
+    /// Writes what can be written; says whose mark was reached.
+    fn write(&mut self) -> Vec<ConnId> {
+        for (index, queue) in &mut self.queued {
+            if !self.deaf.iter().any(|client| client.0.index == *index) {
+                self.wire.entry(*index).or_default().extend(queue.drain(..).flatten());
+            }
+        }
+        let reached = |(index, mark): (&u32, &usize)| {
+            let queued: usize =
+                self.queued.get(index).map_or(0, |q| q.iter().map(Bytes::len).sum());
+            (queued <= *mark).then_some(ConnId { index: *index, generation: 7 })
+        };
+        let drained: Vec<_> = self.want_sent.iter().filter_map(reached).collect();
+        self.want_sent.retain(|index, _| !drained.iter().any(|conn| conn.index == *index));
+        drained
+    }
+}
+
+impl Effects for Rigged {
+    fn send(&mut self, conn: ConnId, chunk: Bytes) {
+        assert!(!self.closed.contains(&conn), "sent to a closed connection");
+        self.queued.entry(conn.index).or_default().push_back(chunk);
+    }
+
+    fn queued(&self, conn: ConnId) -> usize {
+        self.queued.get(&conn.index).map_or(0, |queue| queue.iter().map(Bytes::len).sum())
+    }
+
+    fn want_sent(&mut self, conn: ConnId, below: usize) {
+        self.want_sent.insert(conn.index, below);
+    }
+
+    fn close(&mut self, conn: ConnId, _: bool) {
+        self.closed.push(conn);
+    }
+
+    fn pause_read(&mut self, conn: ConnId, paused: bool) {
+        self.paused.insert(conn.index, paused);
+    }
+
+    fn post(&mut self, _: WorkerId, mail: Mail) {
+        self.own.push_back(mail);
+    }
+
+    fn mail_queued(&self, _: WorkerId) -> usize {
+        0
+    }
+
+    fn want_mail_room(&mut self, _: WorkerId) {}
+
+    fn submit(&mut self, request: Request) {
+        let completion = self.store.handle(request, self.now.wall_ms);
+        self.own.push_back(Mail::Stored(completion));
+    }
+
+    fn decide(&mut self, question: &Question) -> Option<Verdict> {
+        if let Some(late) = &mut self.late {
+            late.push(question.token);
+            return None;
+        }
+        Some(if question.room.as_str() == "no" { Verdict::Deny } else { Verdict::Allow })
+    }
+
+    fn authenticate(&mut self, _: ConnId, credentials: &Credentials) -> Option<AuthOutcome> {
+        Some(match credentials {
+            Credentials::None => AuthOutcome::Guest,
+            Credentials::Token(token) => match token.strip_prefix("user:") {
+                Some(user) => {
+                    AuthOutcome::User { user: user.into(), info: None, expires_at_ms: None }
+                }
+                None => AuthOutcome::Denied("not a token"),
+            },
+        })
+    }
+
+    fn answer(&mut self, _: ApiId, answer: ApiAnswer) {
+        self.answers.push(answer);
+    }
+
+    fn entropy(&mut self, out: &mut [u8]) {
+        for byte in out {
+            self.random = self.random.wrapping_mul(5).wrapping_add(37);
+            *byte = self.random;
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! What one client or two can see, by hand: time, limits, presence, order of parked commands.
+
+mod rig;
+
+use clarion_engine::effects::Verdict;
+use rig::{Rig, config};
+use serde_json::{Value, json};
+
+fn publish(rig: &mut Rig, client: rig::Client, room: &str, n: u64) -> Value {
+    rig.ask(client, "m", &json!(n), &json!({"room": room}))
+}
+
+fn kinds(heard: &[Value]) -> Vec<&str> {
+    heard.iter().map(|message| message["type"].as_str().unwrap_or("?")).collect()
+}
+
+#[test]
+fn a_client_without_subprotocol_is_welcomed_as_a_guest_at_once() {
+    let mut rig = Rig::new(config());
+    let client = rig.open(false);
+    assert_eq!(kinds(&rig.hear(client)), ["$welcome", "$joined"]);
+}
+
+#[test]
+fn commands_behind_hello_wait_for_the_welcome() {
+    let mut rig = Rig::new(config());
+    let client = rig.open(true);
+    let early = rig.ask(client, "$join", &json!({}), &json!({"room": "a"}));
+    assert_eq!(early["payload"]["name"], "unauthenticated");
+    rig.say(client, &json!({"type": "$hello"}));
+    assert_eq!(kinds(&rig.hear(client)), ["$welcome", "$joined"]);
+    let again = rig.ask(client, "$hello", &json!({}), &json!({}));
+    assert_eq!(again["payload"]["name"], "already_welcomed");
+}
+
+#[test]
+fn a_bad_token_is_an_error_and_4001_and_never_a_guest() {
+    let mut rig = Rig::new(config());
+    let (_, heard) = rig.hello(&json!({"token": "stolen"}));
+    assert_eq!(heard[0]["payload"]["name"], "unauthenticated");
+    assert_eq!(heard[0]["payload"]["close"], 4001);
+    assert_eq!(heard[1]["closed"], 4001);
+}
+
+#[test]
+fn nobody_within_the_handshake_time_is_4001() {
+    let mut rig = Rig::new(config());
+    let client = rig.open(true);
+    rig.pass(9_999);
+    assert!(rig.hear(client).is_empty());
+    rig.pass(1);
+    assert_eq!(rig.hear(client), [json!({"closed": 4001})]);
+}
+
+#[test]
+fn a_ticket_resumes_the_client_id_and_the_older_connection_is_replaced() {
+    let mut rig = Rig::new(config());
+    let (old, heard) = rig.hello(&json!({"token": "user:ada"}));
+    let ticket = heard[0]["payload"]["ticket"].clone();
+    let (_, resumed) = rig.hello(&json!({"ticket": ticket}));
+    assert_eq!(resumed[0]["payload"]["resumed"], true);
+    assert_eq!(resumed[0]["payload"]["client"], heard[0]["payload"]["client"]);
+    assert_eq!(resumed[0]["payload"]["user"], "ada");
+    assert_eq!(rig.hear(old), [json!({"closed": 4005})]);
+}
+
+#[test]
+fn a_ticket_is_good_for_its_time_and_then_the_guest_decides() {
+    let mut rig = Rig::new(config());
+    let (client, heard) = rig.hello(&json!({}));
+    let ticket = &heard[0]["payload"]["ticket"];
+    rig.break_off(client);
+    rig.pass(59_999);
+    let (client, again) = rig.hello(&json!({"ticket": ticket}));
+    assert_eq!(again[0]["payload"]["resumed"], true);
+    assert_ne!(again[0]["payload"]["ticket"], *ticket, "rotated");
+    rig.break_off(client);
+    rig.pass(1);
+    let (_, late) = rig.hello(&json!({"ticket": ticket}));
+    assert_eq!(late[0]["payload"]["resumed"], false);
+    assert_ne!(late[0]["payload"]["client"], heard[0]["payload"]["client"]);
+}
+
+#[test]
+fn a_token_beside_a_ticket_must_name_the_same_user() {
+    let mut rig = Rig::new(config());
+    let (_, heard) = rig.hello(&json!({"token": "user:ada"}));
+    let ticket = &heard[0]["payload"]["ticket"];
+    let (_, other) = rig.hello(&json!({"token": "user:bob", "ticket": ticket}));
+    assert_eq!(other[0]["payload"]["resumed"], false);
+    assert_eq!(other[0]["payload"]["user"], "bob");
+    let (_, same) = rig.hello(&json!({"token": "user:ada", "ticket": ticket}));
+    assert_eq!(same[0]["payload"]["resumed"], true);
+}
+
+#[test]
+fn silence_is_pinged_then_closed_and_an_answer_is_a_round_trip_time() {
+    let mut rig = Rig::new(config());
+    let client = rig.guest_in("a", &json!({}));
+    rig.pass(24_999);
+    assert!(rig.hear(client).is_empty());
+    rig.pass(1);
+    rig.effects.now.mono_us += 40_000;
+    // Hearing it answers it.
+    assert_eq!(rig.hear(client), [json!("ping")]);
+    assert_eq!(rig.rows()[0].rtt_us, Some(40_000));
+    rig.pass(25_000);
+    rig.pass(10_000);
+    assert_eq!(rig.hear(client), [json!("ping"), json!({"closed": 4201})]);
+}
+
+#[test]
+fn a_peer_that_never_answers_a_close_is_cut_off() {
+    let mut rig = Rig::new(config());
+    let client = rig.open(true);
+    rig.pass(10_000);
+    assert!(rig.effects.closed.is_empty());
+    rig.pass(5_000);
+    assert_eq!(rig.effects.closed.len(), 1);
+    rig.break_off(client);
+    assert_eq!(rig.shard.open_count(), 0);
+}
+
+#[test]
+fn publishing_over_the_rate_is_429_with_a_time_and_works_after_it() {
+    let mut config = config();
+    config.limits.publish_per_s = 2;
+    let mut rig = Rig::new(config);
+    let client = rig.guest_in("a", &json!({}));
+    assert_eq!(publish(&mut rig, client, "a", 1)["type"], "$reply");
+    assert_eq!(publish(&mut rig, client, "a", 2)["type"], "$reply");
+    let refused = publish(&mut rig, client, "a", 3);
+    assert_eq!(refused["payload"]["name"], "rate_limited");
+    assert_eq!(refused["payload"]["temporary"], true);
+    assert_eq!(refused["payload"]["limit"], 2);
+    assert_eq!(refused["payload"]["retry_after_ms"], 500);
+    rig.pass(500);
+    assert_eq!(publish(&mut rig, client, "a", 3)["type"], "$reply");
+}
+
+#[test]
+fn one_room_more_than_allowed_is_refused_and_a_left_one_makes_place() {
+    let mut config = config();
+    config.limits.rooms = 2;
+    let mut rig = Rig::new(config);
+    let (client, _) = rig.hello(&json!({"token": "user:ada"}));
+    for room in ["a", "b"] {
+        assert_eq!(rig.ask(client, "$join", &json!({}), &json!({"room": room}))["type"], "$reply");
+    }
+    let refused = rig.ask(client, "$join", &json!({}), &json!({"room": "c"}));
+    assert_eq!(refused["payload"]["name"], "rate_limited");
+    assert_eq!(refused["payload"]["limit"], 2);
+    rig.ask(client, "$leave", &json!(null), &json!({"room": "a"}));
+    assert_eq!(rig.ask(client, "$join", &json!({}), &json!({"room": "c"}))["type"], "$reply");
+}
+
+#[test]
+fn a_delivery_too_large_for_members_is_413_for_its_publisher() {
+    let mut config = config();
+    config.limits.delivery_bytes = 2_000;
+    let mut rig = Rig::new(config);
+    let client = rig.guest_in("a", &json!({}));
+    let refused = rig.ask(client, "m", &json!("x".repeat(2_000)), &json!({"room": "a"}));
+    assert_eq!(refused["payload"]["name"], "too_large");
+    assert_eq!(refused["payload"]["limit"], 2_000);
+    assert_eq!(publish(&mut rig, client, "a", 1)["payload"]["offset"], 1);
+}
+
+#[test]
+fn history_pages_both_ways_and_a_wrong_epoch_is_409_with_the_position() {
+    let mut rig = Rig::new(config());
+    let client = rig.guest_in("a", &json!({}));
+    let epoch = publish(&mut rig, client, "a", 1)["payload"]["epoch"].clone();
+    (2..=5).for_each(|n| drop(publish(&mut rig, client, "a", n)));
+    let mut page = |payload: Value| {
+        let reply = rig.ask(client, "$history", &payload, &json!({"room": "a"}));
+        let publications = reply["payload"]["publications"].as_array().cloned().unwrap_or_default();
+        let offsets = publications.iter().map(|p| p["metadata"]["offset"].as_u64().unwrap());
+        (offsets.collect::<Vec<_>>(), reply["payload"].clone())
+    };
+    let (offsets, reply) = page(json!({"limit": 2}));
+    assert_eq!((offsets, &reply["more"], &reply["first"]), (vec![4, 5], &json!(true), &json!(1)));
+    let (offsets, _) = page(json!({"after": {"epoch": epoch, "offset": 1}, "limit": 2}));
+    assert_eq!(offsets, [2, 3]);
+    let (offsets, reply) = page(json!({"before": {"epoch": epoch, "offset": 3}, "limit": 9}));
+    assert_eq!((offsets, &reply["more"]), (vec![1, 2], &json!(false)));
+    let (_, refused) = page(json!({"after": {"epoch": "other", "offset": 1}, "limit": 2}));
+    assert_eq!((&refused["name"], &refused["offset"]), (&json!("epoch_changed"), &json!(5)));
+}
+
+#[test]
+fn a_room_without_log_has_no_history_no_positions_and_takes_no_keys() {
+    let mut rig = Rig::new(config());
+    let (client, _) = rig.hello(&json!({}));
+    let room = json!({"room": "live/1"});
+    let refused = rig.ask(client, "$join", &json!({"last": 1}), &room);
+    assert_eq!(refused["payload"]["name"], "no_history");
+    let joined = rig.ask(client, "$join", &json!({}), &room);
+    assert_eq!(joined["payload"], json!({}));
+    let refused = rig.ask(client, "$history", &json!({"limit": 1}), &room);
+    assert_eq!(refused["payload"]["name"], "no_history");
+    let refused = rig.ask(client, "m", &json!(1), &json!({"room": "live/1", "key": "k"}));
+    assert_eq!(refused["payload"]["name"], "key_needs_log");
+    let reply = publish(&mut rig, client, "live/1", 1);
+    assert!(reply["payload"].get("offset").is_none() && reply["payload"]["time"].is_string());
+}
+
+#[test]
+fn presence_is_merged_and_a_visit_within_one_interval_is_not_told() {
+    let mut rig = Rig::new(config());
+    let watcher = rig.guest_in("a", &json!({"members": true}));
+    rig.pass(250);
+    rig.hear(watcher);
+    let visitor = rig.guest_in("a", &json!({}));
+    rig.ask(visitor, "$leave", &json!(null), &json!({"room": "a"}));
+    rig.pass(250);
+    assert!(rig.hear(watcher).is_empty());
+    let _first = rig.guest_in("a", &json!({}));
+    let second = rig.guest_in("a", &json!({}));
+    rig.ask(second, "$state", &json!("typing"), &json!({"room": "a"}));
+    rig.pass(250);
+    let heard = rig.hear(watcher);
+    assert_eq!(kinds(&heard), ["$members"]);
+    assert_eq!(heard[0]["payload"]["joined"].as_array().unwrap().len(), 2);
+    assert_eq!(heard[0]["payload"]["count"], 3);
+    rig.ask(second, "$state", &json!("idle"), &json!({"room": "a"}));
+    rig.pass(250);
+    let heard = rig.hear(watcher);
+    assert_eq!(heard[0]["payload"]["changed"][0]["state"], "idle");
+}
+
+#[test]
+fn presence_outlives_the_connection_by_the_grace_unless_the_client_ended_it() {
+    let mut rig = Rig::new(config());
+    let watcher = rig.guest_in("a", &json!({"members": true}));
+    let broken = rig.guest_in("a", &json!({}));
+    let ended = rig.guest_in("a", &json!({}));
+    rig.pass(250);
+    rig.hear(watcher);
+    rig.break_off(broken);
+    rig.bytes(ended, &mut [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]);
+    rig.break_off(ended);
+    rig.pass(250);
+    let heard = rig.hear(watcher);
+    assert_eq!(heard[0]["payload"]["left"].as_array().unwrap().len(), 1);
+    assert_eq!(heard[0]["payload"]["count"], 2);
+    for _ in 0..6 {
+        rig.pass(10_000);
+        rig.ask(watcher, "$ping", &json!(null), &json!({}));
+    }
+    let members = rig.ask(watcher, "$members", &json!({}), &json!({"room": "a"}));
+    assert_eq!(members["payload"]["count"], 1);
+}
+
+#[test]
+fn a_large_room_tells_numbers_only_and_everybody_when_it_is_small_again() {
+    let mut config = config();
+    config.presence.detail_max = 2;
+    let mut rig = Rig::new(config);
+    let watcher = rig.guest_in("a", &json!({"members": true}));
+    let _second = rig.guest_in("a", &json!({}));
+    let third = rig.guest_in("a", &json!({}));
+    rig.pass(250);
+    let heard = rig.hear(watcher);
+    assert_eq!(heard.last().unwrap()["payload"], json!({"count": 3, "users": 3}));
+    rig.ask(third, "$leave", &json!(null), &json!({"room": "a"}));
+    rig.pass(250);
+    let heard = rig.hear(watcher);
+    assert_eq!(heard[0]["payload"]["all"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_slow_reader_is_bounded_not_read_and_catches_up_from_the_log() {
+    let mut config = config();
+    config.limits.outbox_bytes = 10_000;
+    config.limits.publish_per_s = 0;
+    let mut rig = Rig::new(config);
+    let slow = rig.guest_in("a", &json!({}));
+    let publisher = rig.guest_in("a", &json!({}));
+    rig.effects.deaf.push(slow);
+    for n in 1..=200 {
+        publish(&mut rig, publisher, "a", n);
+    }
+    let row = rig.rows().into_iter().find(|row| row.lag > 0).expect("it lags");
+    assert!(row.outbox_bytes <= 10_000 && row.lag > 100, "{row:?}");
+    assert!(rig.effects.paused.values().any(|paused| *paused));
+    rig.listen(slow);
+    let heard = rig.hear(slow);
+    let offsets: Vec<_> =
+        heard.iter().map(|m| m["metadata"]["offset"].as_u64().unwrap_or_default()).collect();
+    assert_eq!(offsets, (1..=200).collect::<Vec<_>>());
+    assert!(rig.effects.paused.values().all(|paused| !*paused));
+    assert!(rig.rows().iter().all(|row| row.lag == 0));
+}
+
+#[test]
+fn a_slow_reader_whose_log_was_trimmed_hears_of_the_gap() {
+    let mut config = config();
+    config.limits.outbox_bytes = 2_000;
+    config.limits.publish_per_s = 0;
+    let mut rig = Rig::new(config);
+    let slow = rig.guest_in("short", &json!({}));
+    let publisher = rig.guest_in("short", &json!({}));
+    rig.effects.deaf.push(slow);
+    for n in 1..=50 {
+        publish(&mut rig, publisher, "short", n);
+    }
+    rig.listen(slow);
+    let heard = rig.hear(slow);
+    let gap = heard.iter().position(|message| message["type"] == "$gap").expect("a gap");
+    assert_eq!(heard[gap]["payload"]["reason"], "trimmed");
+    assert_eq!(heard[gap]["payload"]["offset"], 47);
+    assert_eq!(heard[gap + 1]["metadata"]["offset"], 48);
+}
+
+#[test]
+fn a_slow_reader_that_stays_slow_is_closed_with_4108() {
+    let mut config = config();
+    config.limits.outbox_bytes = 1_000;
+    let mut rig = Rig::new(config);
+    let slow = rig.guest_in("live/1", &json!({}));
+    let publisher = rig.guest_in("live/1", &json!({}));
+    rig.effects.deaf.push(slow);
+    for n in 1..=9 {
+        publish(&mut rig, publisher, "live/1", n);
+    }
+    rig.pass(15_000);
+    rig.ask(publisher, "$ping", &json!(null), &json!({}));
+    rig.pass(15_000);
+    rig.listen(slow);
+    assert_eq!(*rig.hear(slow).last().unwrap(), json!({"closed": 4108}));
+}
+
+#[test]
+fn a_reader_of_a_room_without_log_hears_that_it_missed_something() {
+    let mut config = config();
+    config.limits.outbox_bytes = 1_000;
+    let mut rig = Rig::new(config);
+    let slow = rig.guest_in("live/1", &json!({}));
+    let publisher = rig.guest_in("live/1", &json!({}));
+    rig.effects.deaf.push(slow);
+    for n in 1..=9 {
+        publish(&mut rig, publisher, "live/1", n);
+    }
+    rig.listen(slow);
+    let heard = rig.hear(slow);
+    assert!(heard.len() < 9);
+    assert_eq!(heard.last().unwrap()["payload"], json!({"reason": "slow"}));
+    publish(&mut rig, publisher, "live/1", 10);
+    assert_eq!(rig.hear(slow)[0]["payload"], 10);
+}
+
+#[test]
+fn commands_of_one_room_keep_their_order_behind_a_late_verdict() {
+    let mut rig = Rig::new(config());
+    let (client, _) = rig.hello(&json!({}));
+    rig.effects.late = Some(Vec::new());
+    for (id, room, kind) in
+        [(1, "a", "$join"), (2, "a", "m"), (3, "b", "$join"), (4, "a", "$leave")]
+    {
+        let payload = if kind == "m" { json!(1) } else { json!({}) };
+        let metadata = json!({"room": room, "id": id});
+        rig.say(client, &json!({"type": kind, "payload": payload, "metadata": metadata}));
+    }
+    let tokens = rig.effects.late.take().unwrap();
+    assert_eq!(tokens.len(), 3, "leaving needs no permission");
+    let ids = |heard: Vec<Value>| -> Vec<u64> {
+        heard.iter().filter_map(|message| message["metadata"]["id"].as_u64()).collect()
+    };
+    rig.decide(client, tokens[1], Verdict::Allow);
+    assert!(ids(rig.hear(client)).is_empty());
+    rig.decide(client, tokens[2], Verdict::Deny);
+    assert_eq!(ids(rig.hear(client)), [3]);
+    rig.decide(client, tokens[0], Verdict::Allow);
+    assert_eq!(ids(rig.hear(client)), [1, 2, 4]);
+}
+
+#[test]
+fn a_client_with_too_much_under_way_is_not_read_until_it_is_answered() {
+    let mut config = config();
+    config.limits.commands = 3;
+    let mut rig = Rig::new(config);
+    let (client, _) = rig.hello(&json!({}));
+    rig.effects.late = Some(Vec::new());
+    for _ in 0..3 {
+        rig.say(client, &json!({"type": "m", "metadata": {"room": "a"}}));
+    }
+    assert!(rig.effects.paused.values().any(|paused| *paused));
+    for token in rig.effects.late.take().unwrap() {
+        rig.decide(client, token, Verdict::Allow);
+    }
+    assert!(rig.effects.paused.values().all(|paused| !*paused));
+}
+
+#[test]
+fn errors_leave_the_connection_usable_and_name_what_is_wrong() {
+    let mut rig = Rig::new(config());
+    let client = rig.guest_in("a", &json!({}));
+    for (text, name, field) in [
+        (r#"{"type":"$nope","metadata":{"id":1}}"#, "unknown_type", "type"),
+        (r#"{"type":"m","metadata":{"room":"a//b","id":1}}"#, "bad_room", "metadata.room"),
+        (r#"{"type":"m","metadata":{"room":"a"},"metadata":{}}"#, "bad_envelope", "metadata"),
+    ] {
+        rig.say_text(client, text);
+        let heard = rig.hear(client);
+        assert_eq!(heard[0]["payload"]["name"], name, "{text}");
+        assert_eq!(heard[0]["payload"]["field"], field, "{text}");
+    }
+    let denied = rig.ask(client, "m", &json!(1), &json!({"room": "no"}));
+    assert_eq!(denied["payload"]["name"], "forbidden");
+    assert_eq!(publish(&mut rig, client, "a", 1)["type"], "$reply");
+}
+
+#[test]
+fn shutting_down_says_what_is_queued_and_then_1001() {
+    let mut rig = Rig::new(config());
+    let client = rig.guest_in("a", &json!({}));
+    rig.effects.deaf.push(client);
+    rig.say(client, &json!({"type": "m", "payload": 1, "metadata": {"room": "a"}}));
+    let now = rig.effects.now;
+    rig.shard.on_shutdown(now, &mut rig.effects);
+    rig.listen(client);
+    let heard = rig.hear(client);
+    assert_eq!(heard[0]["payload"], 1);
+    assert_eq!(heard[1], json!({"closed": 1001}));
+}
