@@ -424,14 +424,22 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         self.counters.error(refusal.name);
-        let frame = match id {
-            Some(id) => self.frame(|out| {
-                codec::json::error(out, Some(id), room, None, None, refusal, None, None);
-            }),
-            None => self.frame(|out| {
-                codec::json::error(out, None, room, key, command, refusal, None, None);
-            }),
+        // A room of `$hello` is answered whatever happens to others, and has no id.
+        let suppressed = match (id, command) {
+            (Some(_), _) | (None, Some("$join")) => None,
+            (None, _) => {
+                let Some(connection) = self.connection(conn) else { return };
+                match connection.may_tell(refusal.name, now.mono_us) {
+                    Some(0) => None,
+                    Some(suppressed) => Some(suppressed),
+                    None => return,
+                }
+            }
         };
+        let (key, command) = if id.is_some() { (None, None) } else { (key, command) };
+        let frame = self.frame(|out| {
+            codec::json::error(out, id, room, key, command, refusal, None, suppressed);
+        });
         self.send(conn, frame, now, fx);
     }
 }

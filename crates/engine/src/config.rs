@@ -29,7 +29,7 @@ pub struct Config {
 pub struct Limits {
     /// One message of a client, bytes; over it the connection closes with 1009. Default 65,536.
     pub message_bytes: usize,
-    /// Frames of one message; over it 1008. Default 1,024.
+    /// Frames of one message; over it 1009. Default 1,024.
     pub fragments: u32,
     /// One publication as delivered, bytes; over it 413 for its publisher. Default 131,072.
     pub delivery_bytes: usize,

@@ -3,9 +3,10 @@
 use crate::effects::{Credentials, Verdict};
 use crate::id::ConnId;
 use crate::mail::What;
-use clarion_protocol::{CommandId, Join, RoomName, Sender};
+use clarion_protocol::{CommandId, ErrorName, Join, RoomName, Sender};
 use clarion_websocket as websocket;
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -109,9 +110,34 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) connected_at_ms: u64,
     pub(crate) sdk: Option<Box<str>>,
+    /// When each kind of failure without id was last told, and how many were not since; at most
+    /// one entry for each name there is.
+    pub(crate) told: Option<Box<BTreeMap<ErrorName, (u64, u32)>>>,
 }
 
+/// A failure without id is told once in this time and name, microseconds.
+const TELL_US: u64 = 1_000_000;
+
 impl Connection {
+    /// Whether a failure without id is told now, and with how many that were not.
+    pub(crate) fn may_tell(&mut self, name: ErrorName, now_us: u64) -> Option<u32> {
+        match self.told.get_or_insert_default().entry(name) {
+            Entry::Vacant(entry) => {
+                entry.insert((now_us, 0));
+                Some(0)
+            }
+            Entry::Occupied(entry) => {
+                let (told_us, suppressed) = entry.into_mut();
+                if now_us < *told_us + TELL_US {
+                    *suppressed = suppressed.saturating_add(1);
+                    return None;
+                }
+                *told_us = now_us;
+                Some(std::mem::take(suppressed))
+            }
+        }
+    }
+
     pub(crate) fn membership(&mut self, local: u32) -> Option<&mut Membership> {
         self.rooms.iter_mut().find(|membership| membership.local == local)
     }
@@ -219,7 +245,7 @@ mod tests {
     /// An idle connection costs what it costs; this says when that grows.
     #[test]
     fn an_idle_connection_stays_small() {
-        assert!(size_of::<Connection>() <= 272, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 280, "{} bytes", size_of::<Connection>());
         assert!(size_of::<Membership>() <= 16, "{} bytes", size_of::<Membership>());
     }
 

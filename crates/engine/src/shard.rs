@@ -153,6 +153,7 @@ impl Shard {
             peer,
             connected_at_ms: now.wall_ms,
             sdk: None,
+            told: None,
         }));
         self.open += 1;
         self.arm(conn, now);

@@ -412,6 +412,23 @@ fn errors_leave_the_connection_usable_and_name_what_is_wrong() {
 }
 
 #[test]
+fn failures_without_id_are_told_once_a_second_and_name() {
+    let mut rig = Rig::new(config());
+    let client = rig.guest_in("a", &json!({}));
+    let bad = json!({"type": "m", "payload": 1, "metadata": {"room": "no", "key": "k"}});
+    (0..5).for_each(|_| rig.say(client, &bad));
+    let heard = rig.hear(client);
+    assert_eq!(heard.len(), 1);
+    assert_eq!(heard[0]["metadata"], json!({"room": "no", "key": "k"}));
+    assert_eq!(heard[0]["payload"]["command"], "m");
+    rig.say(client, &json!({"type": "$nope"}));
+    assert_eq!(rig.hear(client).len(), 1, "another name");
+    rig.pass(1_000);
+    rig.say(client, &bad);
+    assert_eq!(rig.hear(client)[0]["payload"]["suppressed"], 4);
+}
+
+#[test]
 fn shutting_down_says_what_is_queued_and_then_1001() {
     let mut rig = Rig::new(config());
     let client = rig.guest_in("a", &json!({}));
