@@ -5,7 +5,15 @@
 //! order type, payload, metadata, so three numbers can be found by the text before them. A server that
 //! writes otherwise makes a run fail; it cannot make one succeed.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
+
+/// A search that is prepared once: preparing costs as much as searching a short message.
+type Key = LazyLock<Finder<'static>>;
+static NUMBER: Key = LazyLock::new(|| Finder::new(br#""n":"#));
+static OFFSET: Key = LazyLock::new(|| Finder::new(br#""offset":"#));
+static ID: Key = LazyLock::new(|| Finder::new(br#""id":"#));
 
 /// The subprotocol of Clarion's JSON format.
 pub(crate) const SUBPROTOCOL: &str = "clarion.v1.json";
@@ -17,11 +25,11 @@ pub(crate) const PUBLICATION: &str = "bench";
 pub(crate) enum Kind {
     /// A publication of the generator.
     Publication,
-    /// `$reply`, `$welcome`, `$joined`: the answer to a command.
+    /// `$reply` or `$welcome`: the answer to a command.
     Answer,
     /// `$error`.
     Error,
-    /// Anything else of the protocol, such as `$members`.
+    /// Anything else of the protocol, such as `$members`, or `$joined` for a room of the user's own.
     Push,
     /// No envelope of this protocol.
     Unknown,
@@ -37,7 +45,7 @@ pub(crate) fn kind(text: &[u8]) -> Kind {
         return Kind::Unknown;
     }
     let is = |wanted: &[u8]| name[1..].starts_with(wanted);
-    if is(b"reply\"") || is(b"welcome\"") || is(b"joined\"") {
+    if is(b"reply\"") || is(b"welcome\"") {
         Kind::Answer
     } else if is(b"error\"") {
         Kind::Error
@@ -48,17 +56,17 @@ pub(crate) fn kind(text: &[u8]) -> Kind {
 
 /// The sequence number that the generator wrote into a publication's payload.
 pub(crate) fn sequence_number(text: &[u8]) -> Option<u64> {
-    number_behind(text, br#""n":"#)
+    number_behind(text, &NUMBER)
 }
 
 /// The offset in the metadata of a publication, or in the payload of a reply.
 pub(crate) fn offset(text: &[u8]) -> Option<u64> {
-    number_behind(text, br#""offset":"#)
+    number_behind(text, &OFFSET)
 }
 
 /// The numeric `metadata.id` of a reply; the generator uses it for publications only.
 pub(crate) fn reply_id(text: &[u8]) -> Option<u64> {
-    number_behind(text, br#""id":"#)
+    number_behind(text, &ID)
 }
 
 /// Whether a message answers the command with this `metadata.id`.
@@ -98,8 +106,8 @@ pub(crate) fn delivery(room: &str, n: u64, size: usize) -> String {
     format!("{head}{padding}{tail}")
 }
 
-fn number_behind(text: &[u8], key: &[u8]) -> Option<u64> {
-    let digits = &text[memmem::find(text, key)? + key.len()..];
+fn number_behind(text: &[u8], key: &Finder<'_>) -> Option<u64> {
+    let digits = &text[key.find(text)? + key.needle().len()..];
     let length = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     if length == 0 || length > 19 {
         return None;
@@ -121,6 +129,7 @@ mod tests {
         assert_eq!(kind(br#"{"type":"$welcome","payload":{}}"#), Kind::Answer);
         assert_eq!(kind(br#"{"type":"$error","payload":{}}"#), Kind::Error);
         assert_eq!(kind(br#"{"type":"$members","payload":{}}"#), Kind::Push);
+        assert_eq!(kind(br#"{"type":"$joined","payload":{"offset":0}}"#), Kind::Push);
         assert_eq!(kind(br#"{"type":"benchmark","payload":{}}"#), Kind::Unknown);
         assert_eq!(kind(b"hello"), Kind::Unknown);
     }

@@ -28,6 +28,7 @@ use table::{Figures, Outcome, Samples};
 
 /// Bytes of PSS that an idle session may cost.
 const IDLE_GOAL: f64 = 1024.0;
+const IDLE_SESSIONS: usize = 10_000;
 /// Idle sessions hardly vary; more rounds would only take time.
 const IDLE_ROUNDS_MAX: usize = 3;
 /// Bytes of a delivery, until one of Clarion's has been seen.
@@ -47,7 +48,7 @@ pub(crate) struct CompareArgs {
     /// Seconds of each measurement in a round [default: 1.2, or 0.4 with --quick].
     #[arg(long)]
     seconds: Option<f64>,
-    /// Fewer, shorter rounds and 1,000 idle sessions: a look, not a result.
+    /// Fewer and shorter rounds: a look, not a result.
     #[arg(long)]
     quick: bool,
     /// Only measurements whose title contains this, and what they are held against.
@@ -78,7 +79,8 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), BenchError> {
         }
     }
     if comparison.is_wanted("idle") && comparison.clarion.is_some() {
-        for round in 1..=rounds.min(IDLE_ROUNDS_MAX) {
+        let idle_rounds = rounds.min(if args.quick { 1 } else { IDLE_ROUNDS_MAX });
+        for round in 1..=idle_rounds {
             eprintln!("round {round}: idle sessions");
             comparison.measure_idle(args.quick)?;
         }
@@ -98,7 +100,6 @@ struct Comparison {
     figures: Figures,
     /// Bytes of PSS a session, and the idle server's share of a core.
     idle: (Samples, Samples),
-    idle_sessions: usize,
     delivery_size: usize,
     messages: u64,
     verdict: Verdict,
@@ -130,7 +131,6 @@ impl Comparison {
             rows,
             figures: Figures::new(),
             idle: Default::default(),
-            idle_sessions: if args.quick { 1000 } else { 10_000 },
             delivery_size: DELIVERY_SIZE,
             messages: 0,
             verdict: Verdict::default(),
@@ -221,8 +221,8 @@ impl Comparison {
         let server = Server::clarion(clarion, 1, &self.pinning)?;
         let figures = idle::measure(&IdleArgs {
             url: target(&server),
-            connections: self.idle_sessions,
-            rooms: self.idle_sessions / 100,
+            connections: IDLE_SESSIONS,
+            rooms: IDLE_SESSIONS / 100,
             presence: true,
             settle: 3.0,
             seconds: if is_quick { 3.0 } else { 30.0 },
@@ -249,10 +249,7 @@ impl Comparison {
         println!("{}", table::cpu_table(&self.rows, &self.figures));
         let (bytes, cpu) = &self.idle;
         if let Some(median) = bytes.median() {
-            println!(
-                "| {} idle sessions, 100 a room, presence | Median | Goal | |",
-                self.idle_sessions
-            );
+            println!("| {} idle sessions, 100 a room, presence | Median | Goal | |", IDLE_SESSIONS);
             println!("|---|---|---|---|");
             let outcome = Outcome::of(Some(median), Some(IDLE_GOAL));
             println!("| bytes of PSS a session | {} | <= 1024 | {outcome} |", bytes.describe(0));
