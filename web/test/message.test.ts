@@ -32,10 +32,10 @@ test('other_types_are_no_messages', () => {
   expect(toMessage({ ...base, type: 'x', payload: { message: 'Hello' } }, false)).toBeUndefined();
 });
 
-test('author_without_a_usable_name_is_called_by_the_users_id', () => {
+test('author_without_a_usable_name_is_called_by_the_user', () => {
   for (const user of [undefined, '', '  ', 7, {}]) {
     const message = toMessage({ ...base, payload: { user, message: 'x' } }, false);
-    expect(message?.author).toBe('guest:1');
+    expect(message?.author).toBe('Guest');
   }
   const payload = { user: 'x'.repeat(1_000), message: '' };
   expect(toMessage({ ...base, payload }, false)?.author.length).toBe(64);

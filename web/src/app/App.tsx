@@ -10,7 +10,19 @@ export function App() {
   const hasName = name !== '';
 
   useEffect(() => {
-    if (hasName) chat.client.connect();
+    if (!hasName) return;
+    const { client } = chat;
+    client.connect();
+    // Who leaves the page leaves the rooms, at once and not only when the session has expired. The
+    // page may come back as it was, by the back button.
+    const leave = () => client.close();
+    const comeBack = ({ persisted }: PageTransitionEvent) => persisted && client.connect();
+    window.addEventListener('pagehide', leave);
+    window.addEventListener('pageshow', comeBack);
+    return () => {
+      window.removeEventListener('pagehide', leave);
+      window.removeEventListener('pageshow', comeBack);
+    };
   }, [hasName]);
 
   return hasName ? <Shell name={name} /> : <NameChooser />;

@@ -113,7 +113,7 @@ export function Shell({ name }: { name: string }) {
           side="right"
           onClose={close}
         >
-          <MemberList client={chat.client} room={room.room} />
+          <MemberList client={chat.client} room={room.room} name={name} />
         </Panel>
       )}
       {drawer === 'name' && (

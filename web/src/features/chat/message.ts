@@ -1,4 +1,5 @@
 import type { ClarionError, Position, Publication } from '@clarion/client';
+import { userName } from '../../shared/user-name.ts';
 
 export const CHAT_MESSAGE = 'chat_message';
 
@@ -37,7 +38,8 @@ export function toMessage(publication: Publication, mine: boolean): Message | un
   const { user, message, timestamp } = payload as Partial<Record<keyof ChatPayload, unknown>>;
   if (typeof message !== 'string') return undefined;
   const sender = from.client ?? from.user ?? 'api';
-  const name = typeof user === 'string' && user.trim() ? user.trim() : (from.user ?? 'Unknown');
+  const name =
+    typeof user === 'string' && user.trim() ? user.trim() : (userName(from.user) ?? 'Unknown');
   const place = position
     ? `${position.epoch}/${position.offset}`
     : `${sender}/${timestamp}/${time}`;

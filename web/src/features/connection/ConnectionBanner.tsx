@@ -16,7 +16,7 @@ export function ConnectionBanner({ client }: { client: Client }) {
   const isShown = state === 'closed' || isLost;
 
   return (
-    <div className={isShown ? styles.place : undefined}>
+    <section aria-label="Connection" className={isShown ? styles.place : undefined}>
       <p className={isShown ? styles.text : 'visually-hidden'} role="status">
         {isShown ? explainConnection(status) : state === 'connected' ? 'Connected.' : ''}
       </p>
@@ -36,7 +36,7 @@ export function ConnectionBanner({ client }: { client: Client }) {
           </button>
         </>
       )}
-    </div>
+    </section>
   );
 }
 

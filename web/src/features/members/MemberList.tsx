@@ -5,7 +5,14 @@ import { useMembers, useRoomStatus } from '../../shared/use-client.ts';
 import styles from './MemberList.module.css';
 import { nameOf, sortMembers } from './name-of.ts';
 
-export function MemberList({ client, room }: { client: Client; room: Room }) {
+interface MemberListProps {
+  client: Client;
+  room: Room;
+  /** What I am called, which the room may not know yet. */
+  name: string;
+}
+
+export function MemberList({ client, room, name }: MemberListProps) {
   const { state } = useRoomStatus(room);
   const { list, count, users, detailed } = useMembers(room);
   const me = client.session?.client;
@@ -17,13 +24,17 @@ export function MemberList({ client, room }: { client: Client; room: Room }) {
       </h2>
       <MembersHint state={state} count={count} users={users} detailed={detailed} />
       <ul className={state === 'joined' ? styles.list : `${styles.list} ${styles.stale}`}>
-        {sortMembers(list, me).map((member) => (
-          <li key={member.client} className={styles.member} title={member.user}>
-            <Avatar name={nameOf(member)} seed={member.client} />
-            <span className={styles.name}>{nameOf(member)}</span>
-            {member.client === me && <span className={styles.you}>you</span>}
-          </li>
-        ))}
+        {sortMembers(list, me).map((member) => {
+          const isMe = member.client === me;
+          const shown = isMe ? name : nameOf(member);
+          return (
+            <li key={member.client} className={styles.member} title={member.user}>
+              <Avatar name={shown} seed={member.client} />
+              <span className={styles.name}>{shown}</span>
+              {isMe && <span className={styles.you}>you</span>}
+            </li>
+          );
+        })}
       </ul>
     </section>
   );

@@ -1,8 +1,9 @@
 import type { Member } from '@clarion/client';
+import { userName } from '../../shared/user-name.ts';
 
 /** What a member calls itself in its presence state, or the token in its info; else the user's id. */
 export function nameOf({ client, user, info, state }: Member): string {
-  return named(state) ?? named(info) ?? user ?? client;
+  return named(state) ?? named(info) ?? userName(user) ?? client;
 }
 
 function named(value: unknown): string | undefined {

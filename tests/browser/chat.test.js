@@ -1,0 +1,288 @@
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { launch, Person, PHONE, screenshots, until } from './support/people.js';
+import { Server } from './support/server.js';
+
+let server;
+let browser;
+let people = [];
+
+async function enter(room, name, options) {
+  const person = await Person.enter(browser, server, room, name, options);
+  people.push(person);
+  return person;
+}
+
+async function visit(path, options) {
+  const person = await Person.visit(browser, server.url + path, options);
+  people.push(person);
+  return person;
+}
+
+before(async () => {
+  server = await Server.start();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+  console.log(`# screenshots: ${screenshots}`);
+});
+
+afterEach(async () => {
+  const complaints = people.flatMap((person) => person.complaints);
+  await Promise.all(people.map((person) => person.leave()));
+  people = [];
+  assert.deepEqual(complaints, [], 'the page complained');
+});
+
+describe('talking', () => {
+  test('two people talk and see each other', async () => {
+    const ada = await enter('lobby', 'Ada');
+    const ben = await enter('lobby', 'Ben');
+    await until('Ada sees two members', async () => (await ada.members.count()) === 2);
+    assert.match(await ada.members.first().innerText(), /Ada.*you/s);
+    assert.match(await ada.members.last().innerText(), /Ben/);
+
+    await ada.say('Hello Ben');
+    await ben.sees('Hello Ben');
+    assert.match(await ben.message('Hello Ben').innerText(), /Ada/);
+    await ben.say('Hello Ada');
+    await ada.sees('Hello Ada');
+    assert.match(await ben.message('Hello Ada').innerText(), /You/);
+    await until(
+      'sent',
+      async () => (await ada.message('Hello Ben').getAttribute('data-delivery')) === 'sent',
+    );
+    assert.equal(await ada.message('Hello Ben').count(), 1);
+
+    await ben.page.goto('about:blank');
+    await until('Ada is alone', async () => (await ada.members.count()) === 1);
+    await ada.shows('talking');
+  });
+
+  test('what others write is text and nothing else', async () => {
+    const ada = await enter('markup', 'Ada');
+    const eve = await enter('markup', '<img src=x onerror=alert(1)>');
+    let alerted = false;
+    ada.page.on('dialog', () => {
+      alerted = true;
+    });
+    const text = '<script>alert(1)</script><b>bold</b><img src=x onerror="alert(2)">';
+    await eve.say(text);
+    await ada.sees(text);
+    await ada.page.getByText('<img src=x onerror=alert(1)>').first().waitFor();
+    assert.equal(await ada.log.locator('script, b, img').count(), 0);
+    assert.equal(alerted, false);
+  });
+
+  test('new lines, emoji and other scripts arrive as they were written', async () => {
+    const ada = await enter('unicode', 'Ada');
+    const ben = await enter('unicode', 'Бен');
+    await ben.composer.pressSequentially('שלום 😀');
+    await ben.composer.press('Shift+Enter');
+    await ben.composer.pressSequentially('second line');
+    await ben.composer.press('Enter');
+    const message = ada.log.getByRole('article').first();
+    await message.waitFor();
+    assert.equal(await message.locator('[dir=auto]').innerText(), 'שלום 😀\nsecond line');
+    assert.match(await message.innerText(), /Бен/);
+  });
+
+  test('message over the limit of the server is not sent', async () => {
+    const ada = await enter('long', 'Ada');
+    await ada.composer.fill('x'.repeat(70_000));
+    await ada.page.getByText(/Too long by/).waitFor();
+    assert.equal(await ada.page.getByRole('button', { name: 'Send' }).isDisabled(), true);
+    await ada.composer.fill('x'.repeat(60_000));
+    await ada.composer.press('Enter');
+    await until('sent', async () => (await ada.log.locator('[data-delivery=sent]').count()) === 1);
+  });
+});
+
+describe('history', () => {
+  test('who comes late reads what was said, and what was said before that', async () => {
+    for (let number = 1; number <= 120; number++) {
+      await server.publish('late', 'Ada', `Message ${number}`);
+    }
+    const ben = await enter('late', 'Ben');
+    await ben.sees('Message 120');
+    await ben.sees('Message 71');
+    assert.equal(await ben.message('Message 70').count(), 0);
+
+    await ben.log.evaluate((log) => {
+      log.scrollTop = 0;
+    });
+    const top = () => ben.message('Message 71').evaluate((row) => row.getBoundingClientRect().top);
+    const before = await top();
+    await ben.page.getByRole('button', { name: 'Load earlier' }).click();
+    await ben.sees('Message 21');
+    // The button above may grow or go; what one reads stays where it is.
+    assert.ok(Math.abs((await top()) - before) < 60, `moved from ${before} to ${await top()}`);
+    await ben.page.getByRole('button', { name: 'Load earlier' }).click();
+    await ben.sees('Message 1');
+    await ben.page.getByText('This is where it begins.').waitFor();
+    assert.equal(await ben.log.getByRole('article').count(), 120);
+
+    await server.publish('late', 'Ada', 'Message 121');
+    await ben.page.getByRole('button', { name: 'Newest messages' }).click();
+    await ben.sees('Message 121');
+    await until('at the end', () =>
+      ben.log.evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight < 2),
+    );
+  });
+
+  test('after a reload the messages are there and mine are still mine', async () => {
+    const ada = await enter('reload', 'Ada');
+    await ada.say('Before');
+    await until('sent', async () => (await ada.log.locator('[data-delivery=sent]').count()) === 1);
+    await ada.page.reload();
+    await ada.sees('Before');
+    assert.match(await ada.message('Before').innerText(), /You/);
+  });
+});
+
+describe('rooms', () => {
+  test('unread messages of other rooms are counted', async () => {
+    const ada = await enter('first', 'Ada');
+    const join = ada.page.getByRole('textbox', { name: 'Join a room' });
+    await join.fill('#second room');
+    await join.press('Enter');
+    await ada.joined('second-room');
+    assert.match(ada.page.url(), /#second-room$/);
+    await server.publish('first', 'Ben', 'psst');
+    const link = ada.page.getByRole('link', { name: /^first ?, 1 unread message$/ });
+    await link.waitFor();
+    await until('title', async () => (await ada.page.title()).startsWith('(1)'));
+    await link.click();
+    await ada.sees('psst');
+    await until('title', async () => (await ada.page.title()) === '#first – Clarion');
+    await ada.page.reload();
+    await ada.page.getByRole('link', { name: 'second-room' }).waitFor();
+    await ada.page.getByRole('button', { name: 'Leave second-room' }).click();
+    await ada.page.getByRole('link', { name: 'second-room' }).waitFor({ state: 'detached' });
+  });
+
+  test('link to what cannot be a room says so', async () => {
+    const ada = await visit('/#a//b', { name: 'Ada' });
+    await ada.page.getByLabel('What should others call you?').fill('Ada');
+    await ada.page.keyboard.press('Enter');
+    await ada.page.getByRole('heading', { name: 'This link leads to no room' }).waitFor();
+    await ada.shows('bad-link');
+  });
+
+  test('new name is what others see', async () => {
+    const ada = await enter('names', 'Ada');
+    const ben = await enter('names', 'Ben');
+    await ada.page.getByRole('button', { name: 'Change name' }).click();
+    const dialog = ada.page.getByRole('dialog', { name: 'Your name' });
+    await dialog.getByRole('textbox').fill('Ada Lovelace');
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    await ben.page.getByText('Ada Lovelace').waitFor();
+  });
+});
+
+describe('when the server dies', () => {
+  test('the chat says so, waits, and goes on', async () => {
+    const ada = await enter('crash', 'Ada');
+    const ben = await enter('crash', 'Ben', { ...PHONE, colorScheme: 'dark' });
+    await ada.say('Before the crash');
+    await ben.sees('Before the crash');
+
+    await server.kill();
+    await ada.page.getByText('The server cannot be reached.').waitFor();
+    await ada.page.getByText(/Next try in \d+ s/).waitFor();
+    await ada.say('Into the dark');
+    await ada.page.getByText('Sending…').waitFor();
+    await ada.page.getByText('messages go out when the connection is back').waitFor();
+    await ben.page.getByText(/Next try in \d+ s/).waitFor();
+    await ada.shows('crash-desktop-light');
+    await ben.shows('crash-phone-dark');
+
+    await server.restart();
+    // Both come back by themselves; Ada cannot wait. The button is gone if she already is.
+    await ada.page
+      .getByRole('button', { name: 'Try now' })
+      .click({ timeout: 1_000 })
+      .catch(() => {});
+    await ben.sees('Into the dark');
+    await ada.page.getByText('Sending…').waitFor({ state: 'detached' });
+    assert.equal(await ada.message('Into the dark').count(), 1);
+    await ben.say('Still here');
+    await ada.sees('Still here');
+    await until('both are members', async () => (await ada.members.count()) === 2);
+    await ada.shows('after-crash-desktop-light');
+    await ben.shows('after-crash-phone-dark');
+  });
+});
+
+describe('keyboard', () => {
+  test('is enough for everything', async () => {
+    const ada = await visit('/', { name: 'Ada' });
+    const { page } = ada;
+    const { keyboard } = page;
+    await page.getByLabel('What should others call you?').waitFor();
+    await keyboard.press('Enter');
+    await page.getByText('Please type a name.').waitFor();
+    await keyboard.type('Ada');
+    await keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'Which room?' }).waitFor();
+
+    await tabTo(page, 'Join a room');
+    await keyboard.press('ControlOrMeta+A');
+    await keyboard.type('typed');
+    await keyboard.press('Enter');
+    await ada.joined('typed');
+
+    // In a room one can write at once.
+    await until('focus', async () => (await focused(page)) === 'Message to typed');
+    await keyboard.type('no mouse');
+    await keyboard.press('Enter');
+    await ada.sees('no mouse');
+
+    await tabTo(page, 'Skip to writing a message');
+    assert.notEqual(await outline(page), 'none', 'focus can be seen');
+    await keyboard.press('Enter');
+    assert.equal(await focused(page), 'Message to typed');
+    await tabTo(page, 'Messages in typed');
+    await tabTo(page, 'Leave typed');
+    await keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'Which room?' }).waitFor();
+  });
+
+  test('drawers of a phone give the focus back', async () => {
+    const ada = await enter('drawers', 'Ada', PHONE);
+    const { page } = ada;
+    await page.getByRole('button', { name: 'Rooms' }).focus();
+    await page.keyboard.press('Enter');
+    await page.getByRole('dialog', { name: 'Rooms' }).waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    await until('focus', async () => (await focused(page)) === 'Rooms');
+  });
+});
+
+/** The accessible name of what has the focus, roughly. */
+function focused(page) {
+  return page.evaluate(() => {
+    const { activeElement: element } = document;
+    const label = element?.labels?.[0]?.textContent;
+    return element?.getAttribute('aria-label') ?? label ?? element?.textContent?.trim() ?? '';
+  });
+}
+
+function outline(page) {
+  return page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+}
+
+async function tabTo(page, name) {
+  const passed = [];
+  for (let press = 0; press < 60; press++) {
+    await page.keyboard.press('Tab');
+    const current = await focused(page);
+    if (current === name) return;
+    passed.push(current);
+  }
+  assert.fail(`no way to "${name}" by Tab; passed ${passed.join(', ')}`);
+}

@@ -1,0 +1,117 @@
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+/** For machines without a display, a sandbox or a way out. */
+const ARGS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+export const DESKTOP = { viewport: { width: 1280, height: 800 } };
+export const PHONE = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
+
+export const screenshots = await mkdtemp(join(tmpdir(), 'clarion-screenshots-'));
+
+export function launch() {
+  return chromium.launch({ executablePath: CHROMIUM, args: ARGS });
+}
+
+/** Somebody with a browser of their own, and what they see of the chat. */
+export class Person {
+  /** What went wrong in the page, but for connections that could not be made. */
+  complaints = [];
+
+  constructor(page, name) {
+    this.page = page;
+    this.name = name;
+    page.on('pageerror', (error) => this.complaints.push(error.message));
+    page.on('console', (message) => {
+      const text = message.text();
+      const isNetwork = text.includes('WebSocket connection to') || text.includes('ERR_CONNECTION');
+      if (message.type() === 'error' && !isNetwork) this.complaints.push(text);
+    });
+  }
+
+  /** Comes to the page for the first time; nothing is typed yet. */
+  static async visit(browser, url, { name = 'Somebody', ...options } = {}) {
+    const context = await browser.newContext({ ...DESKTOP, locale: 'en-GB', ...options });
+    context.setDefaultTimeout(15_000);
+    const page = await context.newPage();
+    const person = new Person(page, name);
+    await page.goto(url);
+    return person;
+  }
+
+  /** Comes to a room and says who they are. */
+  static async enter(browser, server, room, name, options = {}) {
+    const person = await Person.visit(browser, `${server.url}/#${room}`, { ...options, name });
+    await person.page.getByLabel('What should others call you?').fill(name);
+    await person.page.getByRole('button', { name: 'Continue' }).click();
+    await person.joined(room);
+    return person;
+  }
+
+  /** Until the room is joined: then, and only then, the log is a live region. */
+  async joined(room) {
+    await this.page
+      .locator(`[role=log][aria-live=polite][aria-label="Messages in ${room}"]`)
+      .waitFor();
+  }
+
+  get composer() {
+    return this.page.getByRole('textbox', { name: /^Message to/ });
+  }
+
+  get log() {
+    return this.page.getByRole('log');
+  }
+
+  /** Messages with exactly this text. */
+  message(text) {
+    return this.log
+      .getByRole('article')
+      .filter({ has: this.page.getByText(text, { exact: true }) });
+  }
+
+  get members() {
+    return this.page.getByRole('region', { name: 'Members' }).getByRole('listitem');
+  }
+
+  async say(text) {
+    await this.composer.fill(text);
+    await this.composer.press('Enter');
+  }
+
+  async sees(text) {
+    await this.message(text).first().waitFor();
+  }
+
+  async shows(name) {
+    await this.page.screenshot({ path: join(screenshots, `${name}.png`) });
+  }
+
+  leave() {
+    return this.page.context().close();
+  }
+}
+
+/** Until `check` gives true; the last answer is in the error. */
+export async function until(what, check, timeoutMs = 15_000) {
+  const deadline = Date.now() + timeoutMs;
+  let last;
+  while (Date.now() < deadline) {
+    last = await check();
+    if (last === true) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`${what}: still ${JSON.stringify(last)}`);
+}

@@ -1,0 +1,106 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { access, mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const BINARY =
+  process.env.CLARION_BIN ??
+  fileURLToPath(new URL('../../../target/debug/clarion', import.meta.url));
+const API_KEY = 'browser-tests-key-0123456789abcdef';
+const START_MS = 10_000;
+
+/** The real server, on a port and a data directory that outlive its process. */
+export class Server {
+  #port;
+  #data;
+  #process;
+
+  static async start() {
+    await access(BINARY).catch(() => {
+      throw new Error(`no server at ${BINARY}: build it, or name it in CLARION_BIN`);
+    });
+    const server = new Server();
+    server.#port = await freePort();
+    server.#data = await mkdtemp(join(tmpdir(), 'clarion-browser-'));
+    await server.restart();
+    const page = await (await fetch(server.url)).text();
+    if (!page.includes('id="root"')) {
+      throw new Error(`${BINARY} has no web app: run \`npm run build\` in web/ and build it again`);
+    }
+    return server;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Starts the process; resolves when it is ready. */
+  async restart() {
+    const listen = `127.0.0.1:${this.#port}`;
+    const args = ['serve', '--listen', listen, '--data-dir', this.#data];
+    // Every CLARION_… variable is a setting, so the server does not get this process's own.
+    const child = spawn(BINARY, args, {
+      env: { PATH: process.env.PATH, CLARION_API_KEY: API_KEY },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let said = '';
+    child.stderr.on('data', (chunk) => {
+      said = (said + chunk).slice(-4_000);
+    });
+    this.#process = child;
+    const deadline = Date.now() + START_MS;
+    while (!(await this.#isReady())) {
+      if (child.exitCode !== null) throw new Error(`the server ended: ${said}`);
+      if (Date.now() > deadline) throw new Error(`the server is not ready: ${said}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** As a crash: no goodbye to anybody. */
+  async kill() {
+    const exited = once(this.#process, 'exit');
+    this.#process.kill('SIGKILL');
+    await exited;
+  }
+
+  async stop() {
+    if (this.#process.exitCode === null && this.#process.signalCode === null) await this.kill();
+    await rm(this.#data, { recursive: true, force: true });
+  }
+
+  /** Publishes a chat message through the HTTP API. */
+  async publish(room, user, message) {
+    const timestamp = new Date().toISOString();
+    const response = await fetch(`${this.url}/broadcast`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json' },
+      body: JSON.stringify({
+        type: 'chat_message',
+        payload: { user, message, timestamp },
+        metadata: { room },
+      }),
+    });
+    if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
+  }
+
+  async #isReady() {
+    try {
+      return (await fetch(`${this.url}/readyz`)).ok;
+    } catch {
+      return false;
+    }
+  }
+}
+
+async function freePort() {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
