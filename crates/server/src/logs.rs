@@ -1,24 +1,29 @@
 //! The log on the standard error: human on a terminal, JSON otherwise.
 //!
-//! A thread of its own writes it, behind a queue of 128,000 lines: when whoever reads the log is
-//! slow, lines are dropped and no connection waits. Nothing here ever sees a token or a payload,
-//! because nothing that logs is given one.
+//! A thread of its own writes it, behind a queue of [`LINES`]: when whoever reads the log is slow,
+//! lines are dropped and no connection waits. Nothing here ever sees a token or a payload, because
+//! nothing that logs is given one.
 
 use crate::config::{Format, Level, Log};
 use std::io::{IsTerminal, stderr};
 use std::sync::Mutex;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
+
+/// Lines that wait to be written; later ones are dropped. The queue takes 40 bytes for each from the
+/// start, so the library's default of 128,000 would be a third of an empty server.
+const LINES: usize = 8_192;
 
 /// Dropped to make the writing thread write out everything.
 static GUARD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
 /// Starts logging, and has panics logged, too.
 pub(crate) fn start(settings: &Log) {
-    let (writer, guard) = tracing_appender::non_blocking(stderr());
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(LINES).lossy(true).finish(stderr());
     *GUARD.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(guard);
     let human = match settings.format {
         Format::Auto => stderr().is_terminal(),

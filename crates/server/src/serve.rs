@@ -4,7 +4,7 @@ use crate::api::{self, Answers, Api};
 use crate::config::Settings;
 use crate::front::origin::{Allowed, Origins};
 use crate::front::{self, Front, Gauge, Handshakes};
-use crate::worker::{self, Clock};
+use crate::worker::{self, Clock, Workers};
 use crate::{keys, logs};
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -51,79 +53,101 @@ fn failed(what: impl Display, error: &io::Error) -> String {
 async fn serve(settings: Settings) -> Result<(), String> {
     // First of all, so that a signal during the start is not lost.
     let mut signals = Signals::listen().map_err(|e| failed("signals cannot be caught", &e))?;
-    let dir = &settings.data_dir;
-    let keys = || {
-        keys::prepare(dir)?;
-        Ok((keys::api_key(dir, &settings.api_key)?, keys::ticket_key(dir)?))
-    };
-    let (api_key, ticket_key) =
-        keys().map_err(|e: io::Error| failed(format_args!("data_dir: {}", dir.display()), &e))?;
-    let listeners = bind_all(&settings.listen)?;
-
-    let clock = Clock::start();
-    let config = Arc::new(settings.engine(ticket_key, u64::from_le_bytes(keys::random())));
-    let answers = Arc::new(Answers::default());
-    let (workers, threads) = worker::start(&config, &answers, clock)
-        .map_err(|e| failed("the workers cannot start", &e))?;
-    let workers = Arc::new(workers);
-    let (handshakes, http_connections) = (Arc::new(Handshakes::default()), Gauge::default());
-    let draining = Arc::new(AtomicBool::new(false));
-    let api = Arc::new(Api::new(api::Parts {
-        node: node_name(&settings.node),
-        key: api_key.key.clone(),
-        workers: workers.clone(),
-        answers,
-        handshakes: handshakes.clone(),
-        http_connections: http_connections.clone(),
-        draining: draining.clone(),
-        clock,
-        body_bytes: settings.limits.http_body_bytes,
-        body_time: settings.limits.handshake.0,
-    }));
-    let front = Arc::new(Front {
-        api: api.clone(),
-        workers: workers.clone(),
-        handshakes,
-        http_connections,
-        draining: draining.clone(),
-        origins: origins(&settings),
-        guests: settings.auth.guests,
-        echo: settings.echo,
-        connections_max: settings.limits.connections,
-        http_connections_max: settings.limits.http_connections,
-        handshake_time: settings.limits.handshake.0,
-    });
-    let (stop, stopped) = watch::channel(false);
-    let addresses: Vec<_> = listeners.iter().map(|(addr, _)| *addr).collect();
-    for (_, listener) in listeners {
-        tokio::spawn(front::run(front.clone(), listener, stopped.clone()));
-    }
-    tokio::spawn(async move { api.sample().await });
-    let shown_key = api_key.fresh.then(|| api_key.key.expose());
-    welcome(&addresses, &settings, shown_key);
-    tracing::info!(addresses = ?addresses, workers = settings.workers, "started");
+    let server = Server::start(&settings)?;
+    welcome(&server, &settings);
+    tracing::info!(addresses = ?server.addresses, workers = settings.workers, "started");
 
     let name = signals.next().await;
-    tracing::info!(signal = name, connections = workers.connections(), "stopping");
-    draining.store(true, Relaxed);
-    stop.send_replace(true);
-    workers.drain();
+    tracing::info!(signal = name, connections = server.workers.connections(), "stopping");
     tokio::select! {
-        () = workers.drained() => tracing::info!("stopped; every connection was closed"),
-        () = tokio::time::sleep(settings.shutdown.deadline.0) => {
-            tracing::warn!(connections = workers.connections(), "stopped at the deadline");
-        }
-        name = signals.next() => {
-            tracing::warn!(signal = name, "stopped by a second signal");
-            logs::exit(0);
-        }
+        () = server.stop(settings.shutdown.deadline.0) => {}
+        name = signals.next() => tracing::warn!(signal = name, "stopped by a second signal"),
     }
-    workers.stop();
-    threads.into_iter().filter(std::thread::JoinHandle::is_finished).for_each(|thread| {
-        // One that panicked has ended the process by itself.
-        let _ = thread.join();
-    });
     Ok(())
+}
+
+/// Everything that runs.
+struct Server {
+    /// Where it listens, with the port that was found if any would do.
+    addresses: Vec<SocketAddr>,
+    api_key: keys::ApiKey,
+    workers: Arc<Workers>,
+    draining: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts everything. Call it on a runtime.
+    fn start(settings: &Settings) -> Result<Self, String> {
+        let dir = &settings.data_dir;
+        let keys = || {
+            keys::prepare(dir)?;
+            Ok((keys::api_key(dir, &settings.api_key)?, keys::ticket_key(dir)?))
+        };
+        let (api_key, ticket_key) = keys()
+            .map_err(|e: io::Error| failed(format_args!("data_dir: {}", dir.display()), &e))?;
+        let listeners = bind_all(&settings.listen)?;
+
+        let clock = Clock::start();
+        let config = Arc::new(settings.engine(ticket_key, u64::from_le_bytes(keys::random())));
+        let answers = Arc::new(Answers::default());
+        let (workers, threads) = worker::start(&config, &answers, clock)
+            .map_err(|e| failed("the workers cannot start", &e))?;
+        let workers = Arc::new(workers);
+        let (handshakes, http_connections) = (Arc::new(Handshakes::default()), Gauge::default());
+        let draining = Arc::new(AtomicBool::new(false));
+        let api = Arc::new(Api::new(api::Parts {
+            node: node_name(&settings.node),
+            key: api_key.key.clone(),
+            workers: workers.clone(),
+            answers,
+            handshakes: handshakes.clone(),
+            http_connections: http_connections.clone(),
+            draining: draining.clone(),
+            clock,
+            body_bytes: settings.limits.http_body_bytes,
+            body_time: settings.limits.handshake.0,
+        }));
+        let front = Arc::new(Front {
+            api: api.clone(),
+            workers: workers.clone(),
+            handshakes,
+            http_connections,
+            draining: draining.clone(),
+            origins: origins(settings),
+            guests: settings.auth.guests,
+            echo: settings.echo,
+            connections_max: settings.limits.connections,
+            http_connections_max: settings.limits.http_connections,
+            handshake_time: settings.limits.handshake.0,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let addresses = listeners.iter().map(|(addr, _)| *addr).collect();
+        for (_, listener) in listeners {
+            tokio::spawn(front::run(front.clone(), listener, stopped.clone()));
+        }
+        tokio::spawn(async move { api.sample().await });
+        Ok(Self { addresses, api_key, workers, draining, stop, threads })
+    }
+
+    /// Takes nobody new, says goodbye to everybody, and returns when all are gone or it is time.
+    async fn stop(self, deadline: Duration) {
+        self.draining.store(true, Relaxed);
+        self.stop.send_replace(true);
+        self.workers.drain();
+        match tokio::time::timeout(deadline, self.workers.drained()).await {
+            Ok(()) => tracing::info!("stopped; every connection was closed"),
+            Err(_) => {
+                let connections = self.workers.connections();
+                tracing::warn!(connections, "stopped at the deadline");
+            }
+        }
+        // A thread that does not come back must not keep us; one that panicked has ended the
+        // process by itself.
+        self.workers.stop();
+        drop(self.threads);
+    }
 }
 
 fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, String> {
@@ -152,16 +176,17 @@ fn node_name(set: &str) -> String {
 }
 
 /// Says on the standard output where to go; the log is beside it, on the standard error.
-fn welcome(addresses: &[SocketAddr], settings: &Settings, api_key: Option<&str>) {
+fn welcome(server: &Server, settings: &Settings) {
     let mut text = format!("Clarion {} is running.\n", env!("CARGO_PKG_VERSION"));
-    for addr in addresses {
+    for addr in &server.addresses {
         text += &format!("  open      http://{addr}/\n");
-    }
-    if settings.echo {
-        text += &format!("  echo      ws://{}/echo\n", addresses[0]);
+        if settings.echo {
+            text += &format!("  echo      ws://{addr}/echo\n");
+        }
     }
     text += &format!("  data      {}\n", settings.data_dir.display());
-    if let Some(key) = api_key {
+    if server.api_key.fresh {
+        let key = server.api_key.key.expose();
         text += &format!("  API key   {key}  (made now, shown once; kept in the file api-key)\n");
     }
     // Whoever started us may have closed it.
@@ -188,5 +213,120 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clarion_websocket::frame;
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    const OPENING: &[u8] = b"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    /// A masked Close frame with code 1000, and what the server answers.
+    const CLOSE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+    const CLOSED: &[u8] = &[0x88, 0x02, 0x03, 0xe8];
+
+    fn server(test: &str) -> (tokio::runtime::Runtime, Server, std::path::PathBuf) {
+        let data_dir = keys::tests::directory(test);
+        let settings = Settings {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            data_dir: data_dir.clone(),
+            workers: 2,
+            echo: true,
+            ..Settings::default()
+        };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let server = runtime.block_on(async { Server::start(&settings) }).unwrap();
+        (runtime, server, data_dir)
+    }
+
+    fn masked(text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let len = u16::try_from(text.len()).unwrap();
+        out.extend([0x81, 0xfe]);
+        out.extend(len.to_be_bytes());
+        out.extend([0; 4]);
+        out.extend(text);
+        out
+    }
+
+    /// What comes behind the answer to the handshake, up to the end.
+    fn converse(addr: SocketAddr, sent: &[u8]) -> Vec<u8> {
+        let mut socket = TcpStream::connect(addr).unwrap();
+        let mut writer = socket.try_clone().unwrap();
+        let sent = sent.to_vec();
+        let writing = std::thread::spawn(move || writer.write_all(&sent));
+        let mut got = Vec::new();
+        socket.read_to_end(&mut got).unwrap();
+        writing.join().unwrap().unwrap();
+        assert!(got.starts_with(b"HTTP/1.1 101 "), "{:?}", String::from_utf8_lossy(&got));
+        let head = got.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        got.split_off(head + 4)
+    }
+
+    fn echoed(text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        frame::encode(clarion_websocket::Opcode::Text, text, &mut out);
+        out
+    }
+
+    /// With `pipeline_flush` of hyper, 300 of 300 answers to such requests were lost.
+    #[test]
+    fn frames_glued_to_the_handshake_are_answered_behind_it() {
+        let (runtime, server, data_dir) = server("glued");
+        for round in 0..300_u16 {
+            let texts: Vec<_> = (0..=round % 30).map(|n| vec![b'a' + n as u8; 126]).collect();
+            let frames = texts.iter().map(|text| masked(text)).collect::<Vec<_>>().concat();
+            let got = converse(server.addresses[0], &[OPENING, &frames, CLOSE].concat());
+            let echoes = texts.iter().map(|text| echoed(text)).collect::<Vec<_>>().concat();
+            assert_eq!(got, [&echoes, CLOSED].concat(), "round {round}");
+        }
+        runtime.block_on(server.stop(Duration::from_secs(10)));
+        std::fs::remove_dir_all(data_dir).unwrap();
+    }
+
+    /// Far more than the socket's buffers hold, read by a peer that first only sends.
+    #[test]
+    fn a_full_send_buffer_loses_nothing() {
+        let (runtime, server, data_dir) = server("full");
+        let text = vec![b'x'; 60_000];
+        let frames = masked(&text).repeat(200);
+        let got = converse(server.addresses[0], &[OPENING, &frames, CLOSE].concat());
+        assert!(got == [&echoed(&text).repeat(200), CLOSED].concat(), "{} bytes", got.len());
+        runtime.block_on(server.stop(Duration::from_secs(10)));
+        std::fs::remove_dir_all(data_dir).unwrap();
+    }
+
+    #[test]
+    fn everybody_is_told_when_the_server_stops() {
+        let (runtime, server, data_dir) = server("stops");
+        let sockets: Vec<_> = (0..20)
+            .map(|_| {
+                let mut socket = TcpStream::connect(server.addresses[0]).unwrap();
+                socket.write_all(OPENING).unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    socket.read_exact(&mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                socket
+            })
+            .collect();
+        let stopping = runtime.spawn(server.stop(Duration::from_secs(30)));
+        for mut socket in sockets {
+            let mut close = [0; 4];
+            socket.read_exact(&mut close).unwrap();
+            // 1001, with a reason behind it.
+            assert_eq!((close[0], &close[2..]), (0x88, [0x03, 0xe9].as_slice()));
+            socket.write_all(CLOSE).unwrap();
+            socket.read_to_end(&mut Vec::new()).unwrap();
+        }
+        runtime.block_on(stopping).unwrap();
+        std::fs::remove_dir_all(data_dir).unwrap();
     }
 }

@@ -15,6 +15,7 @@ use clarion_engine::mail::ApiAnswer;
 use clarion_engine::{ApiId, ConnId, Effects, Mail, Now, WorkerId};
 use clarion_store::{MemoryStore, Request};
 use std::collections::VecDeque;
+use std::io::{IoSlice, Write};
 use std::sync::Arc;
 
 /// Something that a later turn tells the shard.
@@ -39,9 +40,11 @@ pub(crate) struct Driver {
     pub(crate) ready: Vec<ConnId>,
     /// For the next turn.
     pub(crate) notices: Vec<Notice>,
-    /// Connections that are being closed, by the time at which that ends; always the same delay,
+    /// Connections that are being flushed, by the time at which that ends; always the same delay,
     /// so they are in order.
-    pub(crate) closing: VecDeque<(u64, ConnId)>,
+    pub(crate) flushing: VecDeque<(u64, ConnId)>,
+    /// The same of those that wait for the peer's end.
+    pub(crate) lingering: VecDeque<(u64, ConnId)>,
     pub(crate) outgoing: Outgoing,
     /// Mail to this worker itself, for this turn.
     pub(crate) own: Vec<Mail>,
@@ -72,7 +75,8 @@ impl Driver {
             dirty: Vec::new(),
             ready: Vec::new(),
             notices: Vec::new(),
-            closing: VecDeque::new(),
+            flushing: VecDeque::new(),
+            lingering: VecDeque::new(),
             outgoing: parts.outgoing,
             own: Vec::new(),
             load: parts.load,
@@ -116,7 +120,7 @@ impl Driver {
         let Some(slot) = self.slots.get(conn) else { return };
         if slot.stage == Stage::Open {
             slot.stage = Stage::Flushing { ended };
-            self.closing.push_back((self.now.mono_us + self.close_us, conn));
+            self.flushing.push_back((self.now.mono_us + self.close_us, conn));
             Self::mark_dirty(&mut self.dirty, conn, slot);
         }
     }
@@ -152,6 +156,25 @@ impl Effects for Driver {
         if slot.stage == Stage::Open {
             self.chunks.push(&mut slot.queue, chunk);
             Self::mark_dirty(&mut self.dirty, conn, slot);
+        }
+    }
+
+    fn lend(&mut self, conn: ConnId, head: &[u8], body: &[u8]) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        let mut parts = [IoSlice::new(head), IoSlice::new(body)];
+        let mut rest = &mut parts[..];
+        if slot.stage == Stage::Open
+            && slot.queue.is_empty()
+            && slot.writable
+            && let Some(transport) = &mut slot.transport
+        {
+            // What goes wrong here goes wrong again when the rest is written.
+            let size = transport.write_vectored(rest).unwrap_or(0);
+            IoSlice::advance_slices(&mut rest, size);
+        }
+        let rest = rest.concat();
+        if !rest.is_empty() {
+            self.send(conn, Bytes::from(rest));
         }
     }
 

@@ -10,6 +10,7 @@ use super::slot::{self, Stage};
 use super::transport::Transport;
 use clarion_engine::{ConnId, Mail, Open, Shard, WorkerId};
 use mio::{Events, Poll, Token};
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ const TURN_BYTES: usize = 4 << 20;
 const ROUNDS: u32 = 1_000;
 /// Bytes that are read and thrown away from a connection that is being closed.
 const LINGER_BYTES: u32 = 1 << 20;
+/// How long to wait for the peer's end. It need only cover what is under way when ours gets there.
+const LINGER_US: u64 = 1_000_000;
 /// How often logs in which everything is too old are looked for.
 const SWEEP_US: u64 = 60_000_000;
 
@@ -114,8 +117,10 @@ impl Worker {
     }
 
     fn next_deadline(&self) -> Option<u64> {
-        let closing = self.driver.closing.front().map(|(at, _)| *at);
-        [self.shard.next_deadline(), closing, Some(self.sweep_at)].into_iter().flatten().min()
+        let flushing = self.driver.flushing.front().map(|(at, _)| *at);
+        let lingering = self.driver.lingering.front().map(|(at, _)| *at);
+        let all = [self.shard.next_deadline(), flushing, lingering, Some(self.sweep_at)];
+        all.into_iter().flatten().min()
     }
 
     fn tell_notices(&mut self) {
@@ -298,7 +303,7 @@ impl Worker {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 Driver::mark_ready(&mut self.driver.ready, conn, slot);
             }
-            Ok(_) | Err(_) => self.finish(conn, "closed"),
+            Ok(_) | Err(_) => self.finish(conn, "closed by the server"),
         }
     }
 
@@ -312,12 +317,14 @@ impl Worker {
         if self.shard.next_deadline().is_some_and(|at| at <= now.mono_us) {
             self.shard.on_tick(now, &mut self.driver);
         }
-        while let Some(&(at, conn)) = self.driver.closing.front() {
-            if at > now.mono_us {
-                break;
+        while let Some(conn) = pop_due(&mut self.driver.flushing, now.mono_us) {
+            let lingers = |slot: &slot::Slot| slot.stage == Stage::Lingering;
+            if !self.driver.slots.peek(conn).is_some_and(lingers) {
+                self.finish(conn, "closed by the server; not everything could be sent");
             }
-            self.driver.closing.pop_front();
-            self.finish(conn, "closed; the peer took too long");
+        }
+        while let Some(conn) = pop_due(&mut self.driver.lingering, now.mono_us) {
+            self.finish(conn, "closed by the server");
         }
         if self.sweep_at <= now.mono_us {
             self.sweep_at = now.mono_us + SWEEP_US;
@@ -386,12 +393,23 @@ impl Worker {
         let Some(slot) = driver.slots.get(conn) else { return };
         let Some(transport) = &mut slot.transport else { return };
         if transport.shutdown_write().is_err() {
-            self.finish(conn, "closed");
+            self.finish(conn, "closed by the server");
             return;
         }
         slot.stage = Stage::Lingering;
+        driver.lingering.push_back((driver.now.mono_us + LINGER_US, conn));
         slot.linger_bytes = LINGER_BYTES;
         Driver::note_closed(&mut driver.notices, conn, slot);
         Driver::mark_ready(&mut driver.ready, conn, slot);
     }
+}
+
+/// The next of those whose time has come.
+fn pop_due(queue: &mut VecDeque<(u64, ConnId)>, now_us: u64) -> Option<ConnId> {
+    let &(at, conn) = queue.front()?;
+    if at > now_us {
+        return None;
+    }
+    queue.pop_front();
+    Some(conn)
 }
