@@ -47,12 +47,9 @@ web: ## The web application: web/dist.
 	@scripts/bootstrap node
 	@$(MAKE) $(WEB)/dist/index.html
 
-$(WEB)/dist/index.html: $(SDK)/dist/index.js $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/test/*' 2>/dev/null)
+# It takes the SDK from source, so both decide whether it is out of date.
+$(WEB)/dist/index.html: $(shell find $(WEB) $(SDK)/src -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/test/*' 2>/dev/null)
 	cd $(WEB) && npm run --silent build
-	@touch $@
-
-$(SDK)/dist/index.js: $(shell find $(SDK)/src -type f 2>/dev/null) $(SDK)/package.json $(SDK)/package-lock.json $(SDK)/tsconfig.build.json
-	cd $(SDK) && npm run --silent build
 	@touch $@
 
 # Tests
@@ -76,6 +73,7 @@ debug: web
 test-sdk:
 	@scripts/bootstrap node
 	cd $(SDK) && npm run --silent lint && npm run --silent typecheck && npm run --silent test
+	cd $(SDK) && npm run --silent build && npm run --silent size
 
 .PHONY: test-web
 test-web: web
@@ -95,7 +93,7 @@ test-autobahn: debug
 .PHONY: test-browser
 test-browser: debug ## The web application in Chromium, against the real binary.
 	@scripts/bootstrap node browser
-	cd tests/browser && npm run --silent test
+	cd tests/browser && node_modules/.bin/biome check . && npm run --silent test
 
 .PHONY: conformance
 conformance: debug ## All of Autobahn that applies; minutes.
@@ -110,6 +108,7 @@ lint: ## Formatters and linters of all languages, nothing else.
 	@scripts/invariants
 	cd $(SDK) && npm run --silent lint && npm run --silent typecheck
 	cd $(WEB) && npm run --silent lint && npm run --silent typecheck
+	cd tests/browser && node_modules/.bin/biome check .
 	$(PYTHON) -m ruff check --quiet tests && $(PYTHON) -m ruff format --quiet --check tests
 	bash -n scripts/* .ci/run
 
