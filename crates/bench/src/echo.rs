@@ -5,7 +5,7 @@
 //! per system call. A message is text: 16 digits of sequence number, then a filler that differs from
 //! connection to connection. Both are checked byte by byte in every echo.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::{Events, Poll};
 
@@ -19,8 +19,6 @@ use crate::sequence::{Arrival, Sequence, Verdict};
 
 /// Digits of the sequence number; the smallest message.
 const DIGITS: usize = 16;
-/// How long a turn waits for events; only a stalled server lets it.
-const TURN: Duration = Duration::from_millis(100);
 
 /// The arguments of `bench echo`.
 #[derive(Debug, Clone, clap::Args)]
@@ -107,7 +105,9 @@ impl Load for Echo {
             echoer.send(self.depth)?;
         }
         loop {
-            self.poll.poll(&mut events, Some(TURN)).doing(|| "waiting for events".to_owned())?;
+            self.poll
+                .poll(&mut events, Some(schedule.patience()))
+                .doing(|| "waiting for events".to_owned())?;
             for event in &events {
                 let echoer = &mut self.echoers[event.token().0];
                 let latency = run.is_measuring().then_some(&mut self.latency);

@@ -9,7 +9,7 @@
 //! a publisher goes on with the reply alone, as an application would; how many are
 //! on their way at once stays bounded (`AHEAD_MAX`).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::{Events, Poll};
 
@@ -26,8 +26,6 @@ use crate::session::{self, Wanted};
 
 /// Publications on their way, in windows, before publishers wait for the slowest member.
 const AHEAD_MAX: usize = 8;
-/// How long a turn waits for events; only a stalled server lets it.
-const TURN: Duration = Duration::from_millis(100);
 
 /// The arguments of `bench fanout`.
 #[derive(Debug, Clone, clap::Args)]
@@ -266,7 +264,9 @@ impl Load for Fanout {
             if !run.is_draining() {
                 self.publish(now)?;
             }
-            self.poll.poll(&mut events, Some(TURN)).doing(|| "waiting for events".to_owned())?;
+            self.poll
+                .poll(&mut events, Some(schedule.patience()))
+                .doing(|| "waiting for events".to_owned())?;
             for event in &events {
                 let index = event.token().0;
                 match index.checked_sub(self.members.len()) {

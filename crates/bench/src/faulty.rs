@@ -138,7 +138,7 @@ fn serve(mut stream: TcpStream, fault: Fault, room: &Mutex<Room>) {
 }
 
 fn schedule() -> Schedule {
-    Schedule { seconds: 0.05, messages: None, warmup: 0.0, server_pid: None }
+    Schedule { seconds: 0.05, messages: None, warmup: 0.0, spin: false, server_pid: None }
 }
 
 fn echo_verdict(fault: Fault) -> Verdict {

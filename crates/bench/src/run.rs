@@ -27,6 +27,9 @@ pub(crate) struct Schedule {
     /// Seconds before the measurement begins.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) warmup: f64,
+    /// Never sleep: take a whole core, and spare the server the work of waking this process.
+    #[arg(long)]
+    pub(crate) spin: bool,
     /// Process whose CPU time is the server's.
     #[arg(long)]
     pub(crate) server_pid: Option<u32>,
@@ -52,6 +55,13 @@ enum Phase {
 enum End {
     At(Instant),
     Done(u64),
+}
+
+impl Schedule {
+    /// How long a turn may wait for events; without spinning, only a stalled server lets it.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.spin { Duration::ZERO } else { Duration::from_millis(100) }
+    }
 }
 
 /// What the window held.
@@ -159,7 +169,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn schedule(messages: Option<u64>) -> Schedule {
-        Schedule { seconds: 2.0, messages, warmup: 1.0, server_pid: None }
+        Schedule { seconds: 2.0, messages, warmup: 1.0, spin: false, server_pid: None }
     }
 
     #[test]

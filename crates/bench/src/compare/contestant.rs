@@ -24,6 +24,7 @@ pub(crate) struct Contestant {
     pub(crate) measurement: Measurement,
     load: Box<dyn Load>,
     server: Server,
+    spin: bool,
     pub(crate) tally: Tally,
 }
 
@@ -44,25 +45,26 @@ impl Contestant {
         measurement: Measurement,
         server: Server,
         delivery_size: usize,
+        spin: bool,
     ) -> Result<Self, BenchError> {
         let url = Target {
             authority: server.address.to_string(),
             address: server.address,
             path: "/".to_owned(),
         };
-        let schedule = Self::schedule(&server, WARMUP, 0.0);
+        let schedule = Self::schedule(&server, spin, WARMUP, 0.0);
         let load: Box<dyn Load> = match measurement.echo(&url, &schedule) {
             Some(args) => Box::new(Echo::open(&args)?),
             None => Box::new(Fanout::open(&measurement.fanout(&url, &schedule, delivery_size))?),
         };
-        let mut contestant = Self { measurement, load, server, tally: Tally::default() };
+        let mut contestant = Self { measurement, load, server, spin, tally: Tally::default() };
         contestant.load.run(&schedule)?;
         Ok(contestant)
     }
 
     /// Measures for so many seconds, again when others disturb it.
     pub(crate) fn slice(&mut self, seconds: f64) -> Result<(), BenchError> {
-        let schedule = Self::schedule(&self.server, SLICE_WARMUP, seconds);
+        let schedule = Self::schedule(&self.server, self.spin, SLICE_WARMUP, seconds);
         for attempt in 1..=ATTEMPTS_MAX {
             let measured = self.load.run(&schedule)?;
             let is_disturbed = measured.usage.share(measured.usage.others) > DISTURBED;
@@ -79,8 +81,8 @@ impl Contestant {
         self.load.verdict()
     }
 
-    fn schedule(server: &Server, warmup: f64, seconds: f64) -> Schedule {
-        Schedule { seconds, messages: None, warmup, server_pid: Some(server.pid()) }
+    fn schedule(server: &Server, spin: bool, warmup: f64, seconds: f64) -> Schedule {
+        Schedule { seconds, messages: None, warmup, spin: spin, server_pid: Some(server.pid()) }
     }
 }
 

@@ -60,6 +60,9 @@ pub(crate) struct CompareArgs {
     /// An argument for `clarion serve`; may be given again.
     #[arg(long = "clarion-arg", value_name = "ARG", allow_hyphen_values = true)]
     arguments: Vec<String>,
+    /// Let the generator take a whole core, so that no server has to wake it.
+    #[arg(long)]
+    spin: bool,
     /// Leave the processes to the scheduler.
     #[arg(long)]
     no_pin: bool,
@@ -94,6 +97,7 @@ struct Comparison {
     clarion: Option<Clarion>,
     pinning: Pinning,
     only: Option<String>,
+    spin: bool,
     /// Slices of each measurement in a round.
     slices: usize,
     rows: Vec<Row>,
@@ -127,6 +131,7 @@ impl Comparison {
             clarion,
             pinning: Pinning::take(!args.no_pin),
             only: args.only.clone(),
+            spin: args.spin,
             slices: (seconds / SLICE).round().max(1.0) as usize,
             rows,
             figures: Figures::new(),
@@ -167,7 +172,12 @@ impl Comparison {
         for &measurement in group {
             if measurement.is_bare() || self.clarion.is_some() {
                 let server = self.start(measurement)?;
-                contestants.push(Contestant::open(measurement, server, self.delivery_size)?);
+                contestants.push(Contestant::open(
+                    measurement,
+                    server,
+                    self.delivery_size,
+                    self.spin,
+                )?);
             }
         }
         for _ in 0..self.slices {
@@ -208,7 +218,8 @@ impl Comparison {
     fn learn_delivery_size(&mut self) -> Result<(), BenchError> {
         let Some(clarion) = &self.clarion else { return Ok(()) };
         let server = Server::clarion(clarion, 1, &self.pinning)?;
-        let schedule = Schedule { seconds: 0.1, messages: None, warmup: 0.0, server_pid: None };
+        let schedule =
+            Schedule { seconds: 0.1, messages: None, warmup: 0.0, spin: false, server_pid: None };
         let once = Measurement::Fanout { workers: 1, publishers: 1, in_flight: 1 };
         let mut room = Fanout::open(&once.fanout(&target(&server), &schedule, 0))?;
         room.run(&schedule)?;
