@@ -82,7 +82,7 @@ impl Contestant {
     }
 
     fn schedule(server: &Server, spin: bool, warmup: f64, seconds: f64) -> Schedule {
-        Schedule { seconds, messages: None, warmup, spin: spin, server_pid: Some(server.pid()) }
+        Schedule { seconds, messages: None, warmup, spin, server_pid: Some(server.pid()) }
     }
 }
 
