@@ -2,19 +2,19 @@
 //!
 //! The question these commands answer is not "how many messages a second" but **how much server CPU
 //! does one message cost, and how far is that from a program that does nothing else**. So each
-//! measurement reads the server's CPU time from `/proc` (see [`cpu`]), and [`baseline`] holds
+//! measurement reads the server's CPU time from `/proc` (see `cpu`), and `baseline` holds
 //! the programs that do nothing else: the same client code drives them, in a process of their own,
-//! so both figures are taken in the same way. [`compare`] interleaves the two and prints the table.
+//! so both figures are taken in the same way. `compare` interleaves the two and prints the table.
 //!
 //! | Command | File |
 //! |---|---|
-//! | `echo`, `fanout`, `idle` | [`echo`], [`fanout`], [`idle`]: drive a server, check every answer |
-//! | `baseline-echo`, `baseline-fanout` | [`baseline`]: the servers to compare with |
-//! | `compare` | [`compare`]: starts servers itself, interleaved rounds, medians and spread |
+//! | `echo`, `fanout`, `idle` | `echo`, `fanout`, `idle`: drive a server, check every answer |
+//! | `baseline-echo`, `baseline-fanout` | `baseline`: the servers to compare with |
+//! | `compare` | `compare`: starts servers itself, interleaved rounds, medians and spread |
 //!
 //! Everything is one thread on one epoll, because on a small machine the generator must leave the
 //! other core to the server. The generator reads in big pieces and looks for three numbers
-//! in the text ([`envelope`]) where a client would parse JSON. It speaks `ws://` only, offers
+//! in the text (`envelope`) where a client would parse JSON. It speaks `ws://` only, offers
 //! no compression, and is no conformance test: what it does not expect ends the run with an error.
 //!
 //! Linux only: without `/proc` there is nothing to report.
