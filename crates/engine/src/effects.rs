@@ -21,6 +21,12 @@ pub trait Effects {
     /// The queue itself is unbounded; the shard keeps the bound by asking [`Self::queued`] first.
     fn send(&mut self, conn: ConnId, chunk: Bytes);
 
+    /// Like [`Self::send`] of `head` and `body` in one, but lent for the call: a driver that has
+    /// nothing queued for the connection may write at once, and copies what is left.
+    ///
+    /// For what is so large that copying it costs more than a write of its own.
+    fn lend(&mut self, conn: ConnId, head: &[u8], body: &[u8]);
+
     /// Bytes queued and not yet taken by the kernel, what TLS holds included.
     fn queued(&self, conn: ConnId) -> usize;
 

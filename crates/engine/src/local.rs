@@ -155,6 +155,8 @@ impl Shard {
         room.watchers += u32::from(watch);
         let membership = Membership { local, seat, watch, lost: false, stale: false };
         if let Some(connection) = self.connection(conn) {
+            // Most connections are in few rooms, and there are many connections.
+            connection.rooms.reserve_exact(1);
             connection.rooms.push(membership);
         }
     }

@@ -150,7 +150,7 @@ impl Shard {
     }
 
     /// Says why with an `$error`, and closes.
-    fn turn_away(
+    pub(crate) fn turn_away(
         &mut self,
         conn: ConnId,
         refusal: &Refusal,

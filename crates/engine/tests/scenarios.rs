@@ -49,7 +49,9 @@ fn nobody_within_the_handshake_time_is_4001() {
     rig.pass(9_999);
     assert!(rig.hear(client).is_empty());
     rig.pass(1);
-    assert_eq!(rig.hear(client), [json!({"closed": 4001})]);
+    let heard = rig.hear(client);
+    assert_eq!(heard[0]["payload"]["close"], 4001);
+    assert_eq!(heard[1], json!({"closed": 4001}));
 }
 
 #[test]

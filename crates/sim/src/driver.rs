@@ -113,6 +113,10 @@ impl Effects for Driver {
         }
     }
 
+    fn lend(&mut self, conn: ConnId, head: &[u8], body: &[u8]) {
+        self.send(conn, Bytes::from([head, body].concat()));
+    }
+
     fn queued(&self, conn: ConnId) -> usize {
         let socket = self.sockets.get(&conn.index).filter(|socket| socket.conn == conn);
         socket.map_or(0, |socket| socket.queued)

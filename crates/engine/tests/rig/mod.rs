@@ -254,6 +254,10 @@ impl Effects for Rigged {
         self.queued.entry(conn.index).or_default().push_back(chunk);
     }
 
+    fn lend(&mut self, conn: ConnId, head: &[u8], body: &[u8]) {
+        self.send(conn, Bytes::from([head, body].concat()));
+    }
+
     fn queued(&self, conn: ConnId) -> usize {
         self.queued.get(&conn.index).map_or(0, |queue| queue.iter().map(Bytes::len).sum())
     }

@@ -1,6 +1,7 @@
 //! What a shard asks for, done: the real [`Effects`].
 //!
-//! Nothing here writes to a socket or takes a lock; it notes what is to be done, and the turn
+//! But for what is lent, nothing here writes to a socket or takes a lock; it notes what is to be
+//! done, and the turn
 //! ([`super::turn`]) does it at its end.
 
 use super::load::Load;
@@ -15,7 +16,7 @@ use clarion_engine::mail::ApiAnswer;
 use clarion_engine::{ApiId, ConnId, Effects, Mail, Now, WorkerId};
 use clarion_store::{MemoryStore, Request};
 use std::collections::VecDeque;
-use std::io::{IoSlice, Write};
+use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 
 /// Something that a later turn tells the shard.
@@ -161,19 +162,27 @@ impl Effects for Driver {
 
     fn lend(&mut self, conn: ConnId, head: &[u8], body: &[u8]) {
         let Some(slot) = self.slots.get(conn) else { return };
-        let mut parts = [IoSlice::new(head), IoSlice::new(body)];
-        let mut rest = &mut parts[..];
+        let total = head.len() + body.len();
+        let mut size = 0;
         if slot.stage == Stage::Open
             && slot.queue.is_empty()
             && slot.writable
             && let Some(transport) = &mut slot.transport
         {
-            // What goes wrong here goes wrong again when the rest is written.
-            let size = transport.write_vectored(rest).unwrap_or(0);
-            IoSlice::advance_slices(&mut rest, size);
+            match transport.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+                Ok(taken) => {
+                    size = taken;
+                    slot.writable = taken == total;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.writable = false,
+                // It comes again when the rest is written.
+                Err(_) => {}
+            }
         }
-        let rest = rest.concat();
-        if !rest.is_empty() {
+        if size < total {
+            let mut rest = Vec::with_capacity(total - size);
+            rest.extend_from_slice(&head[size.min(head.len())..]);
+            rest.extend_from_slice(&body[size.saturating_sub(head.len())..]);
             self.send(conn, Bytes::from(rest));
         }
     }
