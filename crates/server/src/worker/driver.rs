@@ -1,8 +1,7 @@
 //! What a shard asks for, done: the real [`Effects`].
 //!
-//! But for what is lent, nothing here writes to a socket or takes a lock; it notes what is to be
-//! done, and the turn
-//! ([`super::turn`]) does it at its end.
+//! But for what is lent, nothing here writes to a socket, and nothing takes a lock; what is to be
+//! done is noted, and the turn ([`super::turn`]) does it at its end.
 
 use super::load::Load;
 use super::mailbox::Outgoing;
@@ -16,6 +15,7 @@ use clarion_engine::mail::ApiAnswer;
 use clarion_engine::{ApiId, ConnId, Effects, Mail, Now, WorkerId};
 use clarion_store::{MemoryStore, Request};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 
@@ -25,7 +25,31 @@ pub(crate) enum Notice {
     /// `on_sent`.
     Sent(ConnId),
     /// `on_close`.
-    Closed(ConnId),
+    Closed(ConnId, End),
+}
+
+/// Who ended a connection, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// We did, and everything was sent.
+    Server,
+    /// We did, and the peer did not take everything in time.
+    Unsent,
+    /// The peer did.
+    Peer,
+    /// Neither did.
+    Error(io::ErrorKind),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("server"),
+            Self::Unsent => f.write_str("server; not everything could be sent"),
+            Self::Peer => f.write_str("peer"),
+            Self::Error(kind) => write!(f, "error: {kind}"),
+        }
+    }
 }
 
 /// Everything of a worker but its shard and its poll.
@@ -109,10 +133,10 @@ impl Driver {
     }
 
     /// Has the shard told that the connection is gone, if it was not yet.
-    pub(crate) fn note_closed(notices: &mut Vec<Notice>, conn: ConnId, slot: &mut Slot) {
+    pub(crate) fn note_closed(notices: &mut Vec<Notice>, conn: ConnId, slot: &mut Slot, end: End) {
         if slot.known {
             slot.known = false;
-            notices.push(Notice::Closed(conn));
+            notices.push(Notice::Closed(conn, end));
         }
     }
 
@@ -127,15 +151,14 @@ impl Driver {
     }
 
     /// Closes the socket at once. The shard is told in the next turn, if it does not know.
-    pub(crate) fn drop_transport(&mut self, conn: ConnId, reason: &str) {
+    pub(crate) fn drop_transport(&mut self, conn: ConnId, end: End) {
         let Some(slot) = self.slots.get(conn) else { return };
         // Closing the descriptor takes it out of the poll.
         let Some(_transport) = slot.transport.take() else { return };
         slot.stage = Stage::Closed;
         self.chunks.clear(&mut slot.queue);
-        tracing::info!(worker = self.id.0, conn = %Shown(conn), reason, "connection closed");
         if slot.known {
-            Self::note_closed(&mut self.notices, conn, slot);
+            Self::note_closed(&mut self.notices, conn, slot, end);
         } else {
             self.release(conn);
         }
@@ -202,7 +225,7 @@ impl Effects for Driver {
         if after_flush {
             self.start_flushing(conn, false);
         } else {
-            self.drop_transport(conn, "closed by the server");
+            self.drop_transport(conn, End::Server);
         }
     }
 
@@ -257,8 +280,8 @@ impl Effects for Driver {
 /// A connection's name in the log.
 pub(crate) struct Shown(pub(crate) ConnId);
 
-impl std::fmt::Display for Shown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.0.index, self.0.generation)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::doorbell::Doorbell;
-use super::driver::{Driver, Notice, Shown};
+use super::driver::{Driver, End, Notice, Shown};
 use super::injector::{Arrival, Inbound, Injector};
 use super::mailbox::PostOffice;
 use super::outbox::Progress;
@@ -128,7 +128,9 @@ impl Worker {
             let now = self.driver.now;
             match notice {
                 Notice::Sent(conn) => self.shard.on_sent(conn, now, &mut self.driver),
-                Notice::Closed(conn) => {
+                Notice::Closed(conn, end) => {
+                    let (worker, code) = (self.driver.id.0, self.shard.close_code(conn));
+                    tracing::info!(worker, conn = %Shown(conn), code, by = %end, "connection closed");
                     self.shard.on_close(conn, now, &mut self.driver);
                     self.driver.release(conn);
                     self.say_if_idle();
@@ -163,10 +165,6 @@ impl Worker {
 
     fn take_arrival(&mut self, arrival: Arrival) {
         let Arrival { stream, read, endpoint, hello, peer, credentials, guests, seat } = arrival;
-        if self.draining {
-            // It was under way when we began to drain; the front says 503 to all later ones.
-            return;
-        }
         let mut transport = match Transport::plain(stream) {
             Ok(transport) => transport,
             Err(error) => {
@@ -195,6 +193,10 @@ impl Worker {
                 self.shard.on_bytes(conn, data, now, &mut self.driver);
             }
         }
+        if self.draining {
+            // Its handshake was under way when we began; to the others this says nothing new.
+            self.shard.on_shutdown(now, &mut self.driver);
+        }
     }
 
     fn take_event(&mut self, event: &mio::event::Event) {
@@ -217,7 +219,7 @@ impl Worker {
                 Driver::mark_ready(&mut driver.ready, conn, slot);
             } else if event.is_error() || event.is_write_closed() {
                 // It will not be read before it is unpaused, so nothing else would tell.
-                self.finish(conn, "reset by the peer");
+                self.finish(conn, End::Error(io::ErrorKind::ConnectionReset));
             }
         }
     }
@@ -284,7 +286,7 @@ impl Worker {
                 0
             }
             Err(error) => {
-                self.driver.drop_transport(conn, &error.to_string());
+                self.driver.drop_transport(conn, End::Error(error.kind()));
                 0
             }
         }
@@ -303,12 +305,12 @@ impl Worker {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 Driver::mark_ready(&mut self.driver.ready, conn, slot);
             }
-            Ok(_) | Err(_) => self.finish(conn, "closed by the server"),
+            Ok(_) | Err(_) => self.finish(conn, End::Server),
         }
     }
 
-    fn finish(&mut self, conn: ConnId, reason: &str) {
-        self.driver.drop_transport(conn, reason);
+    fn finish(&mut self, conn: ConnId, end: End) {
+        self.driver.drop_transport(conn, end);
         self.say_if_idle();
     }
 
@@ -320,11 +322,11 @@ impl Worker {
         while let Some(conn) = pop_due(&mut self.driver.flushing, now.mono_us) {
             let lingers = |slot: &slot::Slot| slot.stage == Stage::Lingering;
             if !self.driver.slots.peek(conn).is_some_and(lingers) {
-                self.finish(conn, "closed by the server; not everything could be sent");
+                self.finish(conn, End::Unsent);
             }
         }
         while let Some(conn) = pop_due(&mut self.driver.lingering, now.mono_us) {
-            self.finish(conn, "closed by the server");
+            self.finish(conn, End::Server);
         }
         if self.sweep_at <= now.mono_us {
             self.sweep_at = now.mono_us + SWEEP_US;
@@ -370,7 +372,7 @@ impl Worker {
         let progress = match progress {
             Ok(progress) => progress,
             Err(error) => {
-                self.finish(conn, &error.to_string());
+                self.finish(conn, End::Error(error.kind()));
                 return;
             }
         };
@@ -380,7 +382,7 @@ impl Worker {
             driver.notices.push(Notice::Sent(conn));
         }
         match (slot.stage, progress) {
-            (Stage::Flushing { ended: true }, _) => self.finish(conn, "ended by the peer"),
+            (Stage::Flushing { ended: true }, _) => self.finish(conn, End::Peer),
             (Stage::Flushing { ended: false }, Progress::Done) => self.start_lingering(conn),
             (Stage::Flushing { ended: false }, Progress::Blocked)
             | (Stage::Open | Stage::Lingering | Stage::Closed, _) => {}
@@ -393,13 +395,13 @@ impl Worker {
         let Some(slot) = driver.slots.get(conn) else { return };
         let Some(transport) = &mut slot.transport else { return };
         if transport.shutdown_write().is_err() {
-            self.finish(conn, "closed by the server");
+            self.finish(conn, End::Server);
             return;
         }
         slot.stage = Stage::Lingering;
         driver.lingering.push_back((driver.now.mono_us + LINGER_US, conn));
         slot.linger_bytes = LINGER_BYTES;
-        Driver::note_closed(&mut driver.notices, conn, slot);
+        Driver::note_closed(&mut driver.notices, conn, slot, End::Server);
         Driver::mark_ready(&mut driver.ready, conn, slot);
     }
 }
