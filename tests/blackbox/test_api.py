@@ -201,7 +201,7 @@ def test_broadcast_without_a_room_goes_to_everybody(start, connect, curl):
     server = start()
     sessions = [connect(server) for _ in range(6)]
     answer = curl("/broadcast", of=server, body={"type": "notice", "payload": "hello"}).json
-    assert answer["room"] == "$all"
+    assert (answer["room"], answer["members"]) == ("$all", len(sessions))
     assert "offset" not in answer
     for session in sessions:
         message = session.push("notice", "$all")
