@@ -553,6 +553,8 @@ impl Shard {
         let room = home.name.clone();
         let watch = join.members && home.settings.presence;
         let is_new = !home.members.contains_key(&client);
+        // Its own snapshot tells the first that watches of itself.
+        let watched = home.watched();
         let member = home.members.entry(client).or_insert_with(|| Member {
             sender: Arc::clone(sender),
             state: None,
@@ -582,7 +584,7 @@ impl Shard {
             }
             _ => false,
         };
-        if is_new {
+        if is_new && watched {
             self.note_joined(id, client, now);
         } else if renewed {
             self.note_changed(id, client, now);
