@@ -93,7 +93,7 @@ def test_whoever_stays_behind_for_too_long_is_closed(start, peer, room):
     bob.reading = True
     assert bob.closed()[0] == 4108
     ada.fence()
-    wait_until(lambda: metric(server, 'clarion_closes_total{code="4108"}') == 1, "the count")
+    wait_until(lambda: server.metric('clarion_closes_total{code="4108"}') == 1, "the count")
 
 
 def test_the_memory_that_a_slow_member_costs_is_bounded(start, peer, room):
@@ -107,11 +107,3 @@ def test_the_memory_that_a_slow_member_costs_is_bounded(start, peer, room):
     assert slow
     # 4 members times 16 MB would have been kept.
     assert grown < 8 << 20, f"{grown >> 20} MiB more"
-
-
-def metric(server, name):
-    _, text = server.get("/metrics", key=server.api_key)
-    for line in text.splitlines():
-        if line.startswith(name + " "):
-            return float(line.split()[-1])
-    return 0

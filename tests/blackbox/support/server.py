@@ -164,6 +164,12 @@ class Server:
     def stats(self):
         return self.api("/stats")
 
+    def metric(self, name):
+        """The value of one metric, labels included in its name; 0 if it is not there yet."""
+        _, text = self.get("/metrics", key=self.api_key)
+        lines = [line for line in text.splitlines() if line.startswith(name + " ")]
+        return float(lines[0].split()[-1]) if lines else 0
+
 
 class PortTaken(Exception):
     """Somebody else took the port between our choice and the server's start."""
