@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { launch, Person, PHONE, screenshots, until } from './support/people.js';
 import { Server } from './support/server.js';
+import { Wire } from './support/wire.js';
 
 let server;
 let browser;
 let people = [];
+let wires = [];
 
 async function enter(room, name, options) {
   const person = await Person.enter(browser, server, room, name, options);
@@ -30,10 +32,19 @@ after(async () => {
   console.log(`# screenshots: ${screenshots}`);
 });
 
+/** A way to the server that can be cut. */
+async function lay() {
+  const wire = await Wire.to(server.port);
+  wires.push(wire);
+  return wire;
+}
+
 afterEach(async () => {
   const complaints = people.flatMap((person) => person.complaints);
   await Promise.all(people.map((person) => person.leave()));
   people = [];
+  for (const wire of wires) wire.close();
+  wires = [];
   assert.deepEqual(complaints, [], 'the page complained');
 });
 
@@ -183,7 +194,61 @@ describe('rooms', () => {
   });
 });
 
+describe('rooms without log', () => {
+  test('are for who is there, and say that something may be missing', async () => {
+    const ada = await enter('unlogged/1', 'Ada');
+    const wire = await lay();
+    const ben = await Person.enter(browser, wire, 'unlogged/1', 'Ben');
+    people.push(ben);
+    await ada.say('One');
+    await ben.sees('One');
+    await until('sent', async () => (await ada.log.locator('[data-delivery=sent]').count()) === 1);
+    assert.equal(await ada.log.getByRole('article').count(), 1);
+    wire.cut();
+    await ben.page.getByText(/Next try in/).waitFor();
+    wire.mend();
+    await ben.page.getByText('Some messages may be missing here.').waitFor();
+    await ada.say('Two');
+    await ben.sees('Two');
+  });
+});
+
+describe('when the connection breaks', () => {
+  test('what was missed comes once, in order, and is announced', async () => {
+    const ada = await enter('wire', 'Ada');
+    const wire = await lay();
+    const ben = await Person.enter(browser, wire, 'wire', 'Ben');
+    people.push(ben);
+    await ada.say('1');
+    await ben.sees('1');
+    wire.cut();
+    await ben.page.getByText(/Next try in/).waitFor();
+    for (const text of ['2', '3', '4']) await ada.say(text);
+    await ben.say('5');
+    await until('sent', async () => (await ada.log.locator('[data-delivery=sent]').count()) === 4);
+    wire.mend();
+    await ben.page.getByText('Back again: 3 messages you missed were recovered.').waitFor();
+    await ada.sees('5');
+    await ben.page.getByText('Sending…').waitFor({ state: 'detached' });
+    const texts = await ben.log.locator('[dir=auto]').allInnerTexts();
+    assert.deepEqual(texts, ['1', '2', '3', '4', '5']);
+    assert.equal(await ben.page.getByText('missing').count(), 0);
+    await until('Ben is there once', async () => (await ada.members.count()) === 2);
+    await ben.shows('recovered');
+  });
+});
+
 describe('when the server dies', () => {
+  test('it says goodbye when it is stopped in order', async () => {
+    const ada = await enter('deploy', 'Ada');
+    const ben = await enter('deploy', 'Ben');
+    await server.terminate();
+    await ada.page.getByText(/Next try in \d+ s/).waitFor();
+    await server.restart();
+    await ada.say('Nice deploy');
+    await ben.sees('Nice deploy');
+  });
+
   test('the chat says so, waits, and goes on', async () => {
     const ada = await enter('crash', 'Ada');
     const ben = await enter('crash', 'Ben', { ...PHONE, colorScheme: 'dark' });

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdtemp, rm } from 'node:fs/promises';
+import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +10,18 @@ const BINARY =
   process.env.CLARION_BIN ??
   fileURLToPath(new URL('../../../target/debug/clarion', import.meta.url));
 const API_KEY = 'browser-tests-key-0123456789abcdef';
+/** The defaults, and rooms that keep nothing. */
+const SETTINGS = `
+[[rooms]]
+match = "unlogged/**"
+log = "none"
+presence = true
+
+[[rooms]]
+match = "**"
+log = "memory"
+presence = true
+`;
 const START_MS = 10_000;
 
 /** The real server, on a port and a data directory that outlive its process. */
@@ -25,6 +37,7 @@ export class Server {
     const server = new Server();
     server.#port = await freePort();
     server.#data = await mkdtemp(join(tmpdir(), 'clarion-browser-'));
+    await writeFile(join(server.#data, 'clarion.toml'), SETTINGS);
     await server.restart();
     const page = await (await fetch(server.url)).text();
     if (!page.includes('id="root"')) {
@@ -40,7 +53,8 @@ export class Server {
   /** Starts the process; resolves when it is ready. */
   async restart() {
     const listen = `127.0.0.1:${this.#port}`;
-    const args = ['serve', '--listen', listen, '--data-dir', this.#data];
+    const config = join(this.#data, 'clarion.toml');
+    const args = ['serve', '--config', config, '--listen', listen, '--data-dir', this.#data];
     // Every CLARION_… variable is a setting, so the server does not get this process's own.
     const child = spawn(BINARY, args, {
       env: { PATH: process.env.PATH, CLARION_API_KEY: API_KEY },
@@ -59,10 +73,23 @@ export class Server {
     }
   }
 
+  get port() {
+    return this.#port;
+  }
+
   /** As a crash: no goodbye to anybody. */
-  async kill() {
+  kill() {
+    return this.#end('SIGKILL');
+  }
+
+  /** As a deploy does it. */
+  terminate() {
+    return this.#end('SIGTERM');
+  }
+
+  async #end(signal) {
     const exited = once(this.#process, 'exit');
-    this.#process.kill('SIGKILL');
+    this.#process.kill(signal);
     await exited;
   }
 

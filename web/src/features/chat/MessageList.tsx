@@ -1,7 +1,8 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'react';
-import { formatDay, plural } from '../../shared/format.ts';
+import { formatDay } from '../../shared/format.ts';
 import { DownIcon } from '../../shared/icons.tsx';
 import type { ChatRoom } from './chat-room.ts';
+import { explainGap, explainRecovery } from './explain.ts';
 import type { Row } from './groups.ts';
 import styles from './MessageList.module.css';
 import { MessageRow } from './MessageRow.tsx';
@@ -89,13 +90,12 @@ function Day({ label }: { label: string }) {
   );
 }
 
-function NoticeRow({ notice: { kind, count } }: { notice: Notice }) {
-  const what = count === undefined ? 'Some messages' : plural(count, 'message');
-  const were = count === 1 ? 'was' : 'were';
-  return kind === 'gap' ? (
-    <p className={`${styles.notice} ${styles.gap}`}>{`${what} could not be recovered.`}</p>
-  ) : (
-    <p className={styles.notice}>{`Back again: ${what} you missed ${were} recovered.`}</p>
+function NoticeRow({ notice }: { notice: Notice }) {
+  const isGap = notice.kind === 'gap';
+  return (
+    <p className={isGap ? `${styles.notice} ${styles.gap}` : styles.notice}>
+      {isGap ? explainGap(notice) : explainRecovery(notice)}
+    </p>
   );
 }
 

@@ -38,11 +38,15 @@ export class ChatRoom {
     this.timeline = new Store(timeline.EMPTY, schedule);
     this.#off = [
       this.room.on('publication', (publication) => this.#receive(publication)),
-      this.room.on('gap', ({ from, to }) =>
-        this.#notice('gap', from !== undefined && to !== undefined ? to - from + 1 : undefined),
-      ),
+      this.room.on('gap', ({ reason, from, to }) => {
+        if (from !== undefined && to !== undefined) {
+          this.#notice({ kind: 'gap', count: to - from + 1 });
+        } else {
+          this.#notice({ kind: 'gap', isUncertain: reason === 'epoch' || reason === 'unknown' });
+        }
+      }),
       this.room.on('recovered', ({ from, to }) => {
-        if (to >= from) this.#notice('recovered', to - from + 1);
+        if (to >= from) this.#notice({ kind: 'recovered', count: to - from + 1 });
       }),
     ];
     this.join();
@@ -138,9 +142,8 @@ export class ChatRoom {
     return toMessage(publication, this.#options.isMine(publication.from.client));
   }
 
-  #notice(kind: timeline.Notice['kind'], count: number | undefined): void {
-    const id = `notice-${++this.#notices}`;
-    const notice = { id, kind, time: this.#now(), ...(count !== undefined && { count }) };
+  #notice(said: Omit<timeline.Notice, 'id' | 'time'>): void {
+    const notice = { ...said, id: `notice-${++this.#notices}`, time: this.#now() };
     this.timeline.update((before) => timeline.noticed(before, notice));
   }
 }

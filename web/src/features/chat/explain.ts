@@ -1,4 +1,6 @@
 import type { ClarionError, RoomState, Status } from '@clarion/client';
+import { plural } from '../../shared/format.ts';
+import type { Notice } from './timeline.ts';
 
 const LEFT: Record<string, string> = {
   forbidden: 'You may not join this room.',
@@ -27,4 +29,17 @@ const FAILED: Record<string, string> = {
 /** Why a message was not sent, for people. */
 export function explainFailure(error: ClarionError | undefined): string {
   return (error && FAILED[error.name]) ?? error?.message ?? 'Not sent.';
+}
+
+/** What is missing at this place, for people. */
+export function explainGap({ count, isUncertain }: Notice): string {
+  if (isUncertain) return 'Some messages may be missing here.';
+  const what = count === undefined ? 'Some messages' : plural(count, 'message');
+  return `${what} could not be recovered.`;
+}
+
+/** What was missed and is here after all, for people. */
+export function explainRecovery({ count = 0 }: Notice): string {
+  const were = count === 1 ? 'was' : 'were';
+  return `Back again: ${plural(count, 'message')} you missed ${were} recovered.`;
 }

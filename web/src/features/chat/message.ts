@@ -37,9 +37,10 @@ export function toMessage(publication: Publication, mine: boolean): Message | un
   if (type !== CHAT_MESSAGE || typeof payload !== 'object' || payload === null) return undefined;
   const { user, message, timestamp } = payload as Partial<Record<keyof ChatPayload, unknown>>;
   if (typeof message !== 'string') return undefined;
-  const sender = from.client ?? from.user ?? 'api';
   const name =
     typeof user === 'string' && user.trim() ? user.trim() : (userName(from.user) ?? 'Unknown');
+  // What the API publishes comes from no session: its authors are told apart by name alone.
+  const sender = from.client ?? from.user ?? `api/${name}`;
   const place = position
     ? `${position.epoch}/${position.offset}`
     : `${sender}/${timestamp}/${time}`;

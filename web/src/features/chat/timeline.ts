@@ -8,6 +8,8 @@ export interface Notice {
   time: number;
   /** How many messages, when that is known. */
   count?: number;
+  /** Of a gap: nobody can tell whether anything was lost at all. */
+  isUncertain?: boolean;
 }
 
 export type Item = { message: Message } | { notice: Notice };
