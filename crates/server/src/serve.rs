@@ -121,6 +121,7 @@ impl Server {
             connections_max: settings.limits.connections,
             http_connections_max: settings.limits.http_connections,
             handshake_time: settings.limits.handshake.0,
+            turns: tokio::sync::Semaphore::new(front::TURNS),
         });
         let (stop, stopped) = watch::channel(false);
         let addresses = listeners.iter().map(|(addr, _)| *addr).collect();

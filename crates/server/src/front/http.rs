@@ -7,7 +7,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -22,20 +21,22 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 
 /// Serves one connection.
 ///
-/// hyper closes it when the head of a request takes too long, the first as any later one.
+/// hyper closes it when the head of a request takes longer than `head_time`, the first as any later
+/// one.
 pub(super) async fn serve(
-    front: Arc<Front>,
+    front: &Front,
     io: TokioIo<TcpStream>,
     ends: Ends,
     mut stop: watch::Receiver<bool>,
+    head_time: Duration,
 ) {
     let handoff = Handoff::default();
-    let ended = until_ended(&front, io, ends, &mut stop, &handoff).await;
+    let ended = until_ended(front, io, ends, &mut stop, &handoff, head_time).await;
     if let Some(Err(error)) = ended {
         tracing::debug!(peer = %ends.peer, %error, "HTTP connection failed");
     }
     if let Some(upgrading) = handoff.take() {
-        upgrading.finish(&front).await;
+        upgrading.finish(front).await;
     }
 }
 
@@ -46,6 +47,7 @@ async fn until_ended(
     ends: Ends,
     stop: &mut watch::Receiver<bool>,
     handoff: &Handoff,
+    head_time: Duration,
 ) -> Option<hyper::Result<()>> {
     let service = service_fn(|request| async move {
         let answer = front.handle(request, ends, handoff).await.unwrap_or_else(|problem| {
@@ -56,10 +58,7 @@ async fn until_ended(
     });
     let mut builder = http1::Builder::new();
     // No `pipeline_flush`: with frames behind the request it loses the 101.
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(front.handshake_time)
-        .max_buf_size(HEAD_BYTES);
+    builder.timer(TokioTimer::new()).header_read_timeout(head_time).max_buf_size(HEAD_BYTES);
     let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
     tokio::select! {
         ended = connection.as_mut() => return Some(ended),

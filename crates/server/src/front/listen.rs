@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 /// Connections that the kernel keeps for us until we accept them; it may cut this down to
 /// `net.core.somaxconn`. After a restart, all clients come at once.
@@ -16,6 +17,13 @@ const BACKLOG: u32 = 4_096;
 /// How long to wait when there are no descriptors left. Every accept would fail at once, so without
 /// it the loop would spin; connections that end give theirs back.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Connections whose first request is read at the same time. When thousands come at once, the others
+/// wait without buffers: what a burst takes from the allocator stays with the process for long.
+pub(crate) const TURNS: usize = 64;
+/// How long a connection may have one of those turns, and how long one waits for it: who is slow
+/// goes on beside the others.
+const TURN: Duration = Duration::from_millis(50);
 
 /// What is sent, as it is, to whoever is one too many: there is no task to serve it.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -70,7 +78,19 @@ fn accept(front: &Arc<Front>, stream: TcpStream, ends: Ends, stop: &watch::Recei
     let _ = stream.set_nodelay(true);
     let (front, stop) = (front.clone(), stop.clone());
     tokio::spawn(async move {
-        serve(front, TokioIo::new(stream), ends, stop).await;
+        let came = Instant::now();
+        // What has said nothing yet costs no buffer. It may hang up; the first read will tell.
+        let spoke = timeout(front.handshake_time, stream.readable()).await;
+        let left = front.handshake_time.saturating_sub(came.elapsed());
+        if spoke.is_ok() {
+            // One that takes its time keeps nobody else waiting for long.
+            let turn = timeout(TURN, front.turns.acquire()).await;
+            let mut serving = Box::pin(serve(&front, TokioIo::new(stream), ends, stop, left));
+            if timeout(TURN, &mut serving).await.is_err() {
+                drop(turn);
+                serving.await;
+            }
+        }
         drop(counted);
     });
 }

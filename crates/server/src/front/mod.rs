@@ -13,7 +13,7 @@ mod upgrade;
 
 pub(crate) use body::read_body;
 pub(crate) use count::{Gauge, Handshakes, Outcome};
-pub(crate) use listen::{bind, run};
+pub(crate) use listen::{TURNS, bind, run};
 pub(crate) use refuse::{Answer, Problem};
 
 use crate::api::Api;
@@ -29,6 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use upgrade::Handoff;
 
 /// What all connections of the front share.
@@ -47,6 +48,8 @@ pub(crate) struct Front {
     pub(crate) http_connections_max: usize,
     /// For the head of a request, and for its body.
     pub(crate) handshake_time: Duration,
+    /// To read a first request: [`listen::TURNS`] of them.
+    pub(crate) turns: Semaphore,
 }
 
 /// Where a connection comes from and at.
