@@ -4,7 +4,7 @@ use super::{Api, rfc3339};
 use crate::front::{Answer, Problem};
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
 use clarion_protocol::codec::json::decode;
-use clarion_protocol::{Command, Publication, Refusal, RoomName, Sender, UserId};
+use clarion_protocol::{Command, Publication, Refusal, RoomKind, RoomName, Sender, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -120,6 +120,13 @@ impl Api {
             self.ask(self.some_worker(), request).await?
         else {
             return Err(Problem::unavailable("A worker gave the wrong answer.", 1));
+        };
+        // To everybody: the home of `$all` knows only those sessions whose home it is, too.
+        let members = match room.kind() {
+            RoomKind::All => self.workers.connections() as u64,
+            RoomKind::Plain | RoomKind::Client(_) | RoomKind::User(_) | RoomKind::Group(_) => {
+                members
+            }
         };
         let mut reply = json!({
             "room": room.as_str(),
