@@ -311,12 +311,14 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
     this.#session = { client, user, resumed, limits };
     this.#connectedAt = this.#clock.now();
     this.#credentials.welcomed(welcome);
-    this.#become(status('connected', resumed ? 'resumed' : 'welcome'));
-    const connection = this.#connection;
-    if (!connection) return;
-    this.#commands.attach((text) => connection.send(text));
+    const previous = this.#status.state;
+    const next = status('connected', resumed ? 'resumed' : 'welcome');
+    this.#status = next;
+    this.#commands.attach((text) => this.#connection?.send(text));
     for (const { membership } of this.#rooms.values()) membership.connected();
     this.#outbox.attach(limits);
+    // Last, so that a listener can do all that a connected client can.
+    this.#emitter.emit('state', { ...next, previous });
   }
 
   #receive({ type, payload, metadata }: Envelope): void {

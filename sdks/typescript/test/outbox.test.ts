@@ -155,6 +155,16 @@ describe('without a connection', () => {
   });
 });
 
+test('who_hears_of_the_connection_can_use_it_at_once', async () => {
+  const world = setUp();
+  const room = world.client.room('a');
+  world.client.on('state', ({ state }) => {
+    if (state === 'connected') room.publish('x', 1, { ephemeral: true }).catch(() => {});
+  });
+  await world.connected();
+  world.socket.next('x');
+});
+
 describe('broken connection', () => {
   test('unanswered_publication_is_repeated_with_the_same_key_before_newer_ones', async () => {
     const world = setUp();
