@@ -1,16 +1,11 @@
-import { Backoff, type BackoffOptions } from './backoff.ts';
+import { Backoff } from './backoff.ts';
 import {
   type AnyEvents,
   type Envelope,
   type ErrorPayload,
   encode,
-  type GapPayload,
   type HelloPayload,
-  type JoinedPayload,
   type Limits,
-  type MembersChange,
-  toPublication,
-  utf8Size,
   type WelcomePayload,
 } from './codec.ts';
 import {
@@ -22,16 +17,20 @@ import {
 } from './codes.ts';
 import { type BuildCommand, type CallOptions, Commands, type Settle } from './commands.ts';
 import { Connection, type ConnectionEnd } from './connection.ts';
-import { Credentials, type GetToken } from './credentials.ts';
+import { Credentials } from './credentials.ts';
 import { Emitter, type Unsubscribe } from './emitter.ts';
 import { browserEnvironment, type Environment } from './environment.ts';
 import { ClarionError, localError } from './errors.ts';
+import { keyMaker } from './key.ts';
 import type { Link } from './link.ts';
-import { Outbox, type OutboxLimits } from './outbox.ts';
-import { Room } from './room.ts';
+import type { ClientOptions } from './options.ts';
+import { Outbox } from './outbox.ts';
+import { TokenRefresh } from './refresh.ts';
+import type { Room } from './room.ts';
+import { RoomSet } from './room-set.ts';
 import { type StateEvent, type Status, status } from './status.ts';
 import { type Clock, systemClock, Timer } from './timer.ts';
-import { type Transport, type WebSocketConstructor, webSocketTransport } from './transport.ts';
+import { type Transport, webSocketTransport } from './transport.ts';
 
 export type ClientState = 'idle' | 'connecting' | 'connected' | 'closed';
 
@@ -56,29 +55,7 @@ export interface ClientEvents {
   error: unknown;
 }
 
-export interface ClientOptions {
-  /** Shown to the server; for tokens that expire use `getToken`. */
-  token?: string;
-  getToken?: GetToken;
-  /** Milliseconds that a command may take. Default 5,000. */
-  timeout?: number;
-  /** Milliseconds from the start of a try to the server's welcome. Default 10,000. */
-  connectTimeout?: number;
-  /** Milliseconds that the answer to a heartbeat may take. Default 10,000. */
-  heartbeatTimeout?: number;
-  backoff?: BackoffOptions;
-  /** Bounds of what waits for a connection. */
-  outbox?: OutboxLimits;
-  /** The `WebSocket` class, where the platform has none (Node before 22: pass the one of `ws`). */
-  WebSocket?: WebSocketConstructor;
-  /** Replaces the WebSocket altogether. */
-  transport?: Transport;
-  clock?: Clock;
-  /** In [0, 1), for jitter and keys. */
-  random?: () => number;
-  environment?: Environment;
-}
-
+const TIMEOUT_MS = 5_000;
 const SDK = 'clarion-typescript/0.1.0';
 /** A connection that lasted this long was a success: the next failure starts from the beginning. */
 const STABLE_MS = 5_000;
@@ -113,11 +90,10 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
   readonly #outbox: Outbox;
   readonly #credentials: Credentials;
   readonly #backoff: Backoff;
-  readonly #rooms = new Map<string, Room>();
-  readonly #link: Link;
+  readonly #rooms: RoomSet;
   /** Until the next try or, while connected, until the slot in which to move. */
   readonly #retry: Timer;
-  readonly #refresh: Timer;
+  readonly #refresh: TokenRefresh;
   #status: Status<ClientState> = status('idle', 'new');
   #connection: Connection | undefined;
   #session: Session | undefined;
@@ -130,7 +106,7 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
   #unwake: Unsubscribe | undefined;
 
   constructor(url: string, options: ClientOptions = {}) {
-    const { clock = systemClock, random = Math.random, timeout = 5_000 } = options;
+    const { clock = systemClock, random = Math.random, timeout = TIMEOUT_MS } = options;
     this.#url = url;
     this.#options = options;
     this.#clock = clock;
@@ -142,7 +118,13 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
     this.#credentials = new Credentials(clock, options.token, options.getToken);
     this.#backoff = new Backoff(random, options.backoff);
     this.#retry = new Timer(clock);
-    this.#refresh = new Timer(clock);
+    this.#refresh = new TokenRefresh(
+      clock,
+      this.#credentials,
+      this.#commands,
+      new Backoff(random, options.backoff),
+      (thrown) => this.#report(thrown),
+    );
     const { outbox: limits } = options;
     const newKey = keyMaker(random);
     this.#outbox = new Outbox({
@@ -153,20 +135,11 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
       timeoutMs: timeout,
     });
     this.newKey = newKey;
-    this.#link = {
-      clock,
-      timeoutMs: timeout,
-      isConnected: () => this.#status.state === 'connected',
-      backoff: () => new Backoff(random, options.backoff),
-      issue: (type, payload, metadata, settle, callOptions) =>
-        this.#issue((id) => encode(type, payload, { ...metadata, id }), settle, callOptions),
-      cancel: (id) => this.#commands.settle(id, localError('aborted')),
-      publish: (room, type, payload, publishOptions) =>
-        this.state === 'closed'
-          ? Promise.reject(localError('closed', publishOptions?.key))
-          : this.#outbox.publish(room, type, payload, publishOptions),
-      learn: (room, logged) => this.#outbox.learn(room, logged),
-    };
+    this.#rooms = new RoomSet(
+      this.#link(random),
+      (room) => this.#emitter.emit('room', room),
+      (thrown) => this.#report(thrown),
+    );
   }
 
   /** Makes an idempotency key, for who wants to know it before the publication is accepted. */
@@ -192,7 +165,7 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
 
   /** The handle on a room: the same one for the same name. */
   room<Name extends keyof Rooms & string>(name: Name): Room<Rooms[Name] & object> {
-    return this.#room(name) as unknown as Room<Rooms[Name] & object>;
+    return this.#rooms.get(name) as unknown as Room<Rooms[Name] & object>;
   }
 
   /** Listens; the function it returns stops listening. */
@@ -238,13 +211,22 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
     return 0;
   }
 
-  #room(name: string): Room {
-    let room = this.#rooms.get(name);
-    if (!room) {
-      room = new Room(name, this.#link, (thrown) => this.#report(thrown));
-      this.#rooms.set(name, room);
-    }
-    return room;
+  /** What rooms may do with this client. */
+  #link(random: () => number): Link {
+    return {
+      clock: this.#clock,
+      timeoutMs: this.#options.timeout ?? TIMEOUT_MS,
+      isConnected: () => this.#status.state === 'connected',
+      backoff: () => new Backoff(random, this.#options.backoff),
+      issue: (type, payload, metadata, settle, callOptions) =>
+        this.#issue((id) => encode(type, payload, { ...metadata, id }), settle, callOptions),
+      cancel: (id) => this.#commands.settle(id, localError('aborted')),
+      publish: (room, type, payload, publishOptions) =>
+        this.state === 'closed'
+          ? Promise.reject(localError('closed', publishOptions?.key))
+          : this.#outbox.publish(room, type, payload, publishOptions),
+      learn: (room, logged) => this.#outbox.learn(room, logged),
+    };
   }
 
   #try(reason: string): void {
@@ -294,15 +276,8 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
   }
 
   #hello(): HelloPayload {
-    const rooms: NonNullable<HelloPayload['rooms']> = {};
-    let budget = (this.#session?.limits.message_bytes || MESSAGE_BYTES) * HELLO_SHARE;
-    for (const { name, membership } of this.#rooms.values()) {
-      if (budget <= 0) break;
-      const entry = membership.hello();
-      if (!entry) continue;
-      rooms[name] = entry;
-      budget -= utf8Size(JSON.stringify({ [name]: entry }));
-    }
+    const messageBytes = this.#session?.limits.message_bytes || MESSAGE_BYTES;
+    const rooms = this.#rooms.hello(messageBytes * HELLO_SHARE);
     return { ...this.#credentials.hello(), rooms, sdk: SDK };
   }
 
@@ -315,15 +290,13 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
     const next = status('connected', resumed ? 'resumed' : 'welcome');
     this.#status = next;
     this.#commands.attach((text) => this.#connection?.send(text));
-    for (const { membership } of this.#rooms.values()) membership.connected();
+    this.#rooms.connected();
     this.#outbox.attach(limits);
     // Last, so that a listener can do all that a connected client can.
     this.#emitter.emit('state', { ...next, previous });
   }
 
   #receive({ type, payload, metadata }: Envelope): void {
-    const membership =
-      metadata.room === undefined ? undefined : this.#rooms.get(metadata.room)?.membership;
     switch (type) {
       case '$reply':
       case '$pong':
@@ -332,46 +305,21 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
       case '$error':
         this.#failed(payload as ErrorPayload, metadata);
         break;
-      case '$joined':
-        this.#joined(metadata.room ?? '', payload as JoinedPayload);
-        break;
-      case '$left':
-        membership?.handleLeft((payload as { reason: string }).reason);
-        break;
-      case '$gap':
-        membership?.handleGap(payload as GapPayload);
-        break;
-      case '$members':
-        membership?.handleMembers(payload as MembersChange);
-        break;
       case '$refresh':
-        this.#refreshToken();
+        this.#refresh.start();
         break;
       case '$reconnect':
         this.#schedule(payload as { after_ms: number; url?: string });
         break;
       default:
-        // `$` types that this version does not know are for newer ones.
-        if (!type.startsWith('$')) {
-          membership?.handlePublication(toPublication({ type, payload, metadata }));
-        }
+        this.#rooms.receive({ type, payload, metadata });
     }
-  }
-
-  #joined(name: string, reply: JoinedPayload): void {
-    const isNew = !this.#rooms.has(name);
-    const room = this.#room(name);
-    // Before the room joins, so that a listener added now hears everything.
-    if (isNew) this.#emitter.emit('room', room);
-    room.membership.handleJoined(reply);
   }
 
   #failed(payload: ErrorPayload, { id, room, key }: Envelope['metadata']): void {
     const error = new ClarionError(payload, key);
     if (id !== undefined && this.#commands.settle(id, error)) return;
-    const isJoin = id === undefined && (payload.command ?? '$join') === '$join';
-    if (isJoin && room !== undefined && this.#rooms.get(room)?.membership.handleError(error))
-      return;
+    if (id === undefined && this.#rooms.refuse(room, payload.command, error)) return;
     // An answer to a command that has timed out is no news; anything else is.
     if (id === undefined) this.#report(error);
   }
@@ -383,27 +331,6 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
       this.#connection?.end(CLOSE_MOVED, 'moved');
       this.#lost({ code: CLOSE_MOVED, reason: 'moved' });
     });
-  }
-
-  #refreshToken(): void {
-    if (!this.#credentials.refreshable) return;
-    const attempt = this.#attempt;
-    const isOver = () => attempt !== this.#attempt || this.#status.state !== 'connected';
-    const again = (thrown: unknown) => {
-      if (isOver()) return;
-      this.#report(thrown);
-      this.#refresh.set(this.#backoff.next() + 1_000, () => this.#refreshToken());
-    };
-    this.#credentials.fetch('refresh').then((token) => {
-      if (isOver()) return;
-      const settle = (error: ClarionError | undefined, reply?: unknown) => {
-        const { expires_at } = (reply ?? {}) as { expires_at?: string };
-        if (!error) this.#credentials.expiresAt(expires_at);
-        else if (error.temporary) again(error);
-        else this.#report(error);
-      };
-      this.#commands.issue((id) => encode('$refresh', { token }, { id }), settle);
-    }, again);
   }
 
   #lost(end: ConnectionEnd): void {
@@ -461,7 +388,7 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
   /** Lets go of the connection, in the order in which commands, queue and rooms depend on it. */
   #detach(): void {
     this.#connection = undefined;
-    this.#refresh.clear();
+    this.#refresh.stop();
     this.#commands.detach();
     this.#outbox.detach();
   }
@@ -476,10 +403,8 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
     const previous = this.#status.state;
     this.#status = next;
     if (next.nextTryAt !== null || next.state === 'closed') {
-      for (const { membership } of this.#rooms.values()) {
-        // A listener may have called connect() or close(), and then this status is history.
-        if (this.#status === next) membership.dropped(next);
-      }
+      // A listener may call connect() or close(), and then this status is history.
+      this.#rooms.dropped(next, () => this.#status === next);
     }
     if (this.#status === next) this.#emitter.emit('state', { ...next, previous });
   }
@@ -488,14 +413,4 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
     if (!fromErrorListener && this.#emitter.emit('error', thrown)) return;
     (globalThis as { console?: { error(...args: unknown[]): void } }).console?.error(thrown);
   }
-}
-
-/** Keys that differ between clients (104 random bits) and between publications of a client. */
-function keyMaker(random: () => number): () => string {
-  let prefix = '';
-  let count = 0;
-  return () => {
-    prefix ||= [random(), random()].map((part) => part.toString(36).slice(2, 12)).join('');
-    return `${prefix}-${(++count).toString(36)}`;
-  };
 }

@@ -2,7 +2,6 @@ export type { BackoffOptions } from './backoff.ts';
 export {
   Client,
   type ClientEvents,
-  type ClientOptions,
   type ClientState,
   type Session,
 } from './client.ts';
@@ -25,6 +24,7 @@ export type { Environment } from './environment.ts';
 export { ClarionError } from './errors.ts';
 export type { MembersSnapshot } from './members.ts';
 export type { RoomState } from './membership.ts';
+export type { ClientOptions } from './options.ts';
 export type { OutboxLimits, Published, PublishOptions } from './outbox.ts';
 export type { HistoryOptions, HistoryPage, JoinOptions, Room, RoomEvents } from './room.ts';
 export type { StateEvent, Status } from './status.ts';

@@ -1,6 +1,7 @@
-import { Client, type ClientOptions } from '../../src/client.ts';
+import { Client } from '../../src/client.ts';
 import type { Envelope, Metadata } from '../../src/codec.ts';
 import type { Environment } from '../../src/environment.ts';
+import type { ClientOptions } from '../../src/options.ts';
 import type { SocketEvents } from '../../src/transport.ts';
 import { FakeClock, settled } from './clock.ts';
 
