@@ -16,7 +16,9 @@ LOCKED := $(if $(CI),--locked)
 SDK := sdks/typescript
 WEB := web
 PYTHON := .venv/bin/python
-export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
+
+# Which binary the tests start. For them only: the server takes no setting that it does not know.
+test-blackbox test-autobahn test-browser conformance: export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
 
 ADDRESS ?= 127.0.0.1:8080
 DATA ?= data

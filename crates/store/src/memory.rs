@@ -188,7 +188,7 @@ impl Log {
     }
 
     fn trim_age(&mut self, age_ms: u64, now_ms: u64) {
-        while self.kept.front().is_some_and(|oldest| oldest.time_ms + age_ms < now_ms) {
+        while self.kept.front().is_some_and(|oldest| oldest.time_ms.saturating_add(age_ms) < now_ms) {
             self.drop_oldest();
         }
     }
@@ -202,7 +202,7 @@ impl Log {
     fn forget_keys(&mut self, now_ms: u64) {
         let window = self.limits.key_window_ms;
         while let Some((at_ms, _)) = self.keys_by_age.front()
-            && (at_ms + window < now_ms || self.keys_by_age.len() > KEYS_MAX)
+            && (at_ms.saturating_add(window) < now_ms || self.keys_by_age.len() > KEYS_MAX)
         {
             let (at_ms, key) = self.keys_by_age.pop_front().expect("there is a front");
             if self.keys.get(&key).is_some_and(|used| used.at_ms == at_ms) {
