@@ -188,7 +188,8 @@ impl Log {
     }
 
     fn trim_age(&mut self, age_ms: u64, now_ms: u64) {
-        while self.kept.front().is_some_and(|oldest| oldest.time_ms.saturating_add(age_ms) < now_ms) {
+        while self.kept.front().is_some_and(|oldest| oldest.time_ms.saturating_add(age_ms) < now_ms)
+        {
             self.drop_oldest();
         }
     }
