@@ -66,6 +66,7 @@ check: ## Format, lints, and all tests of the crates: what to run before every c
 
 .PHONY: test
 test: check test-sdk test-web test-blackbox test-autobahn test-browser ## Everything that has to pass.
+	@cat .cache/results/*
 
 .PHONY: debug
 debug: web

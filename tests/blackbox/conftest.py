@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -108,4 +109,9 @@ def pytest_terminal_summary(terminalreporter):
     failed = len(stats.get("failed", [])) + len(stats.get("error", []))
     skipped = len(stats.get("skipped", []))
     line = f"blackbox: {passed} passed, {failed} failed"
-    terminalreporter.write_line(line + (f", {skipped} skipped" if skipped else ""))
+    line += f", {skipped} skipped" if skipped else ""
+    terminalreporter.write_line(line)
+    # `make test` shows it again when everything is done.
+    results = Path(__file__).parents[2] / ".cache" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "blackbox").write_text(line + "\n")
