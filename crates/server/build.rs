@@ -21,18 +21,20 @@ fn main() -> io::Result<()> {
     let mut table = String::from("static ASSETS: &[Asset] = &[\n");
     let mut rows: Vec<_> = files.iter().map(|file| (url(&dist, file), file)).collect();
     rows.sort();
-    for (path, file) in rows {
-        let file = fs::canonicalize(file)?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    for (index, (path, file)) in rows.into_iter().enumerate() {
+        // A copy: the web application may be built again before the compiler reads it.
+        let copy = out.join(format!("asset-{index}"));
+        fs::write(&copy, fs::read(file)?)?;
         writeln!(
             table,
-            "    Asset {{ path: {path:?}, content_type: {:?}, hashed: {}, body: include_bytes!({file:?}) }},",
+            "    Asset {{ path: {path:?}, content_type: {:?}, hashed: {}, body: include_bytes!({copy:?}) }},",
             content_type(&path),
             path.starts_with("/assets/"),
         )
         .expect("a string takes everything");
     }
     table.push_str("];\n");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     fs::write(out.join("assets.rs"), table)
 }
 

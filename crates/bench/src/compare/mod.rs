@@ -115,7 +115,11 @@ impl Comparison {
     fn new(args: &CompareArgs) -> Self {
         // Limits exist to hold back what this generator does; without them it is the server that is
         // measured. `--env` comes last and wins.
-        let mut settings = vec![("CLARION_LIMITS__PUBLISH_PER_S".to_owned(), "0".to_owned())];
+        // Nor may it end the connections of a measurement that waits for its turn and does not answer.
+        let settings =
+            [("CLARION_LIMITS__PUBLISH_PER_S", "0"), ("CLARION_HEARTBEAT__TIMEOUT", "1h")];
+        let mut settings: Vec<_> =
+            settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         settings.extend(args.settings.iter().cloned());
         let clarion = args.clarion.clone().map(|program| Clarion {
             program,
