@@ -138,7 +138,10 @@ fn is_ready(address: SocketAddr) -> bool {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let request =
+            format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        // In one piece: a server that answers the first of several and closes resets the others.
+        stream.write_all(request.as_bytes())?;
         let mut head = [0; 64];
         let size = stream.read(&mut head)?;
         Ok(String::from_utf8_lossy(&head[..size]).into_owned())
