@@ -243,7 +243,9 @@ impl Shard {
         }
         let ticket =
             Ticket { sender: (*sender).clone(), guest, expires_at_ms, token_expires_at_ms };
-        let ticket = self.tickets.issue(&ticket);
+        let mut nonce = [0; 8];
+        fx.entropy(&mut nonce);
+        let ticket = self.tickets.issue(&ticket, nonce);
         let welcome = Welcome {
             client: sender.client.expect("a session has a client id"),
             user: sender.user.as_deref().unwrap_or_default(),

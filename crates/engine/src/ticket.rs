@@ -1,6 +1,6 @@
 //! Resume tickets: everything a session is, authenticated, in the client's keeping.
 //!
-//! A ticket is `base64url(version ‖ client id ‖ expiry ‖ flags ‖ user ‖ info ‖ MAC)`. Any worker
+//! A ticket is `base64url(version ‖ nonce ‖ client id ‖ expiries ‖ flags ‖ user ‖ info ‖ MAC)`. Any worker
 //! and any node that has the key verifies it without asking anyone; the server keeps nothing.
 //! It is authenticated, not encrypted: it says to the client only what the client knows.
 
@@ -38,8 +38,10 @@ impl Tickets {
         Self { mac: Hmac::new_from_slice(key).expect("HMAC takes keys of every length") }
     }
 
-    pub(crate) fn issue(&self, ticket: &Ticket) -> String {
+    /// A ticket unlike any other: two of one session in one millisecond differ by `nonce`.
+    pub(crate) fn issue(&self, ticket: &Ticket, nonce: [u8; 8]) -> String {
         let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(&nonce);
         let client = ticket.sender.client.expect("a session has a client id");
         bytes.extend_from_slice(&client.0);
         bytes.extend_from_slice(&ticket.expires_at_ms.to_be_bytes());
@@ -62,6 +64,7 @@ impl Tickets {
         self.mac.clone().chain_update(body).verify_truncated_left(mac).ok()?;
         let mut rest = body;
         let [version] = take(&mut rest)?;
+        let _nonce: [u8; 8] = take(&mut rest)?;
         let client = ClientId(take(&mut rest)?);
         let expires_at_ms = u64::from_be_bytes(take(&mut rest)?);
         let token_expires_at_ms = u64::from_be_bytes(take(&mut rest)?);
@@ -111,15 +114,16 @@ mod tests {
     #[test]
     fn a_ticket_says_what_was_put_in_until_it_expires() {
         let tickets = Tickets::new(&[1; 32]);
-        let text = tickets.issue(&ticket());
+        let text = tickets.issue(&ticket(), [9; 8]);
         assert_eq!(tickets.verify(&text, 999), Some(ticket()));
         assert_eq!(tickets.verify(&text, 1_000), None);
+        assert_ne!(tickets.issue(&ticket(), [8; 8]), text);
     }
 
     #[test]
     fn another_key_or_any_changed_byte_is_refused() {
         let tickets = Tickets::new(&[1; 32]);
-        let text = tickets.issue(&ticket());
+        let text = tickets.issue(&ticket(), [9; 8]);
         assert_eq!(Tickets::new(&[2; 32]).verify(&text, 0), None);
         let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap();
         for index in 0..bytes.len() {
