@@ -259,6 +259,11 @@ impl Client {
         let kind = message["type"].as_str().ok_or("no type")?;
         let (payload, metadata) = (&message["payload"], &message["metadata"]);
         let room = metadata["room"].as_str().unwrap_or_default().to_owned();
+        if payload.get("close").is_some() && kind == "$error" {
+            // Of the connection, which ends: also one that did not say `$hello` in time.
+            link.seen.insert("error of the connection".to_owned());
+            return Ok(());
+        }
         if !link.welcomed && kind != "$welcome" {
             return Err("something came before the $welcome".into());
         }

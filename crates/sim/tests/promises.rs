@@ -5,7 +5,7 @@ use clarion_sim::{Plan, check, run};
 use std::collections::BTreeSet;
 
 /// Seeds that `make test` runs. `CLARION_SIM_SEEDS=100000` runs more.
-const SEEDS: u64 = 1_500;
+const SEEDS: u64 = 4_000;
 /// Within so many of them each planted bug must be found.
 const SEEDS_TO_FIND: u64 = SEEDS;
 
