@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::deflate::{Agreed, Contexts, Pool, Receiving, Settings};
 use crate::frame::CONTROL_BYTES_MAX;
 use crate::reader::{Item, Reader};
 use crate::writer::Writer;
@@ -29,11 +30,18 @@ use crate::{CloseCode, Limits, Opcode, ProtocolError, Role, UsageError, close};
 /// written: by the server first, as section 7.1.1 asks. How long to wait in `Closing` for the peer
 /// is the caller's to decide.
 ///
-/// Between messages a server's connection is a few words and owns nothing on the heap.
+/// Where compression was agreed on, `receive_with`, `send_text_with` and `send_binary_with` take
+/// compressors and inflaters from a [`Pool`] that many connections share.
+///
+/// Between messages a server's connection is a few words and owns nothing on the heap, unless
+/// context takeover was agreed on: see [`Config`](crate::deflate::Config).
 pub struct Connection {
     reader: Reader,
     writer: Writer,
     state: State,
+    deflate: Option<Agreed>,
+    /// With context takeover, from the first compressed message.
+    contexts: Option<Box<Contexts>>,
 }
 
 /// How far the closing handshake is.
@@ -91,7 +99,25 @@ impl Connection {
     }
 
     fn new(writer: Writer) -> Self {
-        Self { reader: Reader::default(), writer, state: State::Open }
+        Self {
+            reader: Reader::default(),
+            writer,
+            state: State::Open,
+            deflate: None,
+            contexts: None,
+        }
+    }
+
+    /// Returns the connection with compression as the opening handshake agreed on it. To be called
+    /// before anything is read or sent.
+    #[must_use]
+    pub fn with_deflate(self, agreed: Agreed) -> Self {
+        Self { deflate: Some(agreed), ..self }
+    }
+
+    /// Returns what was agreed on for compression, if it was.
+    pub fn deflate(&self) -> Option<Agreed> {
+        self.deflate
     }
 
     /// Takes the next event from the front of `input`; call it until it returns `None`.
@@ -105,6 +131,9 @@ impl Connection {
     /// held until the call after the one that returned it, in at most 1 KiB or four times the bytes
     /// that have arrived of it, which are at most [`Limits::message_bytes`].
     ///
+    /// Where compression was agreed on, [`receive_with`](Self::receive_with) is the cheaper way:
+    /// this one makes a pool for the call.
+    ///
     /// RFC 6455 sections 5.4, 5.5 and 6.2.
     pub fn receive<'a, 'i: 'a>(
         &'a mut self,
@@ -112,13 +141,41 @@ impl Connection {
         input: &mut &'i mut [u8],
         out: &mut Vec<u8>,
     ) -> Option<Event<'a>> {
-        let Self { reader, writer, state } = self;
+        self.receive_with(limits, &mut Pool::default(), input, out)
+    }
+
+    /// Does what [`receive`](Self::receive) does, with inflaters of this pool.
+    ///
+    /// A compressed message is always held as one that is split is. It is inflated as it comes, by
+    /// 16 KiB, and every rule is checked on the way: whatever it could be inflated to, no more than
+    /// twice [`Limits::message_bytes`] is ever held. While it is under way it also has an inflater
+    /// (48 KB).
+    ///
+    /// RFC 7692 section 6.2.
+    pub fn receive_with<'a, 'i: 'a>(
+        &'a mut self,
+        limits: &Limits,
+        pool: &mut Pool,
+        input: &mut &'i mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Event<'a>> {
+        let Self { reader, writer, state, deflate, contexts } = self;
         if *state == State::Closed {
             *reader = Reader::default();
+            *contexts = None;
             *input = &mut [];
             return None;
         }
-        let item = match reader.next(writer.role(), limits, input) {
+        let peer = match writer.role() {
+            Role::Server => Role::Client,
+            Role::Client => Role::Server,
+        };
+        let mut receiving = deflate.map(|agreed| Receiving {
+            pool,
+            contexts,
+            window_bytes: if agreed.takeover(peer) { 1 << agreed.window_bits(peer) } else { 0 },
+        });
+        let item = match reader.next(writer.role(), limits, &mut receiving, input) {
             Ok(item) => item?,
             Err(error) => return Some(fail(writer, state, error, out)),
         };
@@ -163,6 +220,48 @@ impl Connection {
     /// [`UsageError::Closing`] once a close frame was sent.
     pub fn send_binary(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), UsageError> {
         self.send(Opcode::Binary, bytes, out)
+    }
+
+    /// Appends a message of text to `out`, in one frame, compressed if that was agreed on and the
+    /// settings and the text are such that it is worth it.
+    ///
+    /// RFC 7692 section 6.1.
+    ///
+    /// # Errors
+    /// [`UsageError::Closing`] once a close frame was sent.
+    pub fn send_text_with(
+        &mut self,
+        text: &str,
+        settings: &Settings,
+        pool: &mut Pool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), UsageError> {
+        self.send_with(Opcode::Text, text.as_bytes(), settings, pool, out)
+    }
+
+    /// Appends a message of bytes to `out`, in one frame, compressed as
+    /// [`send_text_with`](Self::send_text_with) says.
+    ///
+    /// # Errors
+    /// [`UsageError::Closing`] once a close frame was sent.
+    pub fn send_binary_with(
+        &mut self,
+        bytes: &[u8],
+        settings: &Settings,
+        pool: &mut Pool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), UsageError> {
+        self.send_with(Opcode::Binary, bytes, settings, pool, out)
+    }
+
+    /// Frees the compressor that context takeover made this connection's own: 140 to 380 KB.
+    ///
+    /// The next message is compressed as the first was. It is allowed at any time, and fit for a
+    /// connection that has been idle for long.
+    pub fn release_compressor(&mut self) {
+        if let Some(contexts) = &mut self.contexts {
+            contexts.compressor = None;
+        }
     }
 
     /// Appends a ping to `out`. The peer's pong has the same payload, of at most 125 bytes.
@@ -217,6 +316,32 @@ impl Connection {
         self.writer.role()
     }
 
+    fn send_with(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        settings: &Settings,
+        pool: &mut Pool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), UsageError> {
+        let role = self.role();
+        if self.state == State::Open
+            && payload.len() >= settings.threshold_bytes
+            && let Some(agreed) = self.deflate.filter(|agreed| agreed.can_compress(role))
+        {
+            let bits = agreed.window_bits(role);
+            let compressor = if agreed.takeover(role) {
+                self.contexts.get_or_insert_default().compressor(bits, settings.level)
+            } else {
+                pool.compressor(bits, settings.level)
+            };
+            if self.writer.compressed_frame(opcode, payload, compressor, out) {
+                return Ok(());
+            }
+        }
+        self.send(opcode, payload, out)
+    }
+
     /// "The application MUST NOT send any more data frames after sending a Close frame." (5.5.1)
     /// A ping of ours would not be answered either.
     fn send(
@@ -264,10 +389,12 @@ fn fail<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deflate::{self, Config};
+    use crate::handshake::Extension;
 
     #[test]
     fn an_idle_server_connection_is_a_few_words() {
-        assert!(size_of::<Connection>() <= 24);
+        assert!(size_of::<Connection>() <= 32);
     }
 
     #[test]
@@ -277,5 +404,48 @@ mod tests {
         let read = connection.receive(&Limits::default(), &mut &mut input[..], &mut Vec::new());
         assert_eq!(read, None);
         assert_eq!(format!("{connection:?}"), "Connection { role: Server, state: Open, .. }");
+    }
+
+    #[test]
+    fn only_takeover_makes_an_idle_connection_own_anything() {
+        let message = "all work and no play makes Jack a dull boy; ".repeat(100);
+        let settings = Settings::default();
+        for (takeover, bits) in [(false, 15), (true, 9), (true, 15)] {
+            let config = Config {
+                server_takeover: takeover,
+                client_takeover: takeover,
+                client_window_bits: bits,
+                ..Config::default()
+            };
+            let bits_parameter = ("client_max_window_bits", None);
+            let offer = Extension { name: "permessage-deflate", parameters: vec![bits_parameter] };
+            let agreed = deflate::accept(&config, &[offer]).unwrap().agreed;
+            let mut client = Connection::client([7; 32]).with_deflate(agreed);
+            let mut server = Connection::server().with_deflate(agreed);
+            assert!(server.contexts.is_none());
+            let mut pool = Pool::default();
+            for _ in 0..12 {
+                let mut wire = Vec::new();
+                client.send_text_with(&message, &settings, &mut pool, &mut wire).unwrap();
+                let mut input = &mut wire[..];
+                let mut replies = Vec::new();
+                while let Some(event) =
+                    server.receive_with(&Limits::default(), &mut pool, &mut input, &mut replies)
+                {
+                    assert_eq!(event, Event::Text(&message));
+                }
+                server.send_text_with(&message, &settings, &mut pool, &mut replies).unwrap();
+            }
+            match &mut server.contexts {
+                None => assert!(!takeover),
+                Some(contexts) => {
+                    assert!(takeover && contexts.compressor.is_some());
+                    assert_eq!(contexts.history.len(), 1 << bits);
+                    assert!(contexts.history.capacity() <= (1 << bits) + message.len());
+                    server.release_compressor();
+                    assert!(server.contexts.as_ref().unwrap().compressor.is_none());
+                }
+            }
+        }
     }
 }

@@ -44,14 +44,20 @@ pub enum ProtocolError {
     CloseReason,
     /// A text message is not UTF-8 (section 8.1).
     InvalidUtf8,
+    /// A compressed message is not deflate, refers to more than it may, or is cut short (RFC 7692
+    /// section 7.2.2). Suspect a peer that keeps its context although it agreed not to.
+    InvalidDeflate,
     /// A message is longer than [`Limits::message_bytes`](crate::Limits::message_bytes).
     MessageTooBig,
-    /// A message came in more pieces than [`Limits::fragments`](crate::Limits::fragments).
+    /// A message, or its compressed form, came in more pieces than [`Limits::fragments`](crate::Limits::fragments).
     TooManyFragments,
 }
 
 impl ProtocolError {
     /// Returns the code to close with: 1002, 1007 or 1009.
+    ///
+    /// RFC 7692 names none for what cannot be inflated. The frames are right and their content is
+    /// not what its bit says, which is what 1007 is for.
     ///
     /// RFC 6455 section 7.4.1.
     pub fn code(self) -> CloseCode {
@@ -68,7 +74,9 @@ impl ProtocolError {
             | Self::ExpectedContinuation
             | Self::CloseTruncated
             | Self::CloseCode => CloseCode::PROTOCOL_ERROR,
-            Self::CloseReason | Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::CloseReason | Self::InvalidUtf8 | Self::InvalidDeflate => {
+                CloseCode::INVALID_PAYLOAD
+            }
             Self::MessageTooBig | Self::TooManyFragments => CloseCode::TOO_BIG,
         }
     }
@@ -90,6 +98,7 @@ impl ProtocolError {
             Self::CloseCode => "a close frame has an invalid code",
             Self::CloseReason => "a close reason is not UTF-8",
             Self::InvalidUtf8 => "a text message is not UTF-8",
+            Self::InvalidDeflate => "a compressed message is malformed",
             Self::MessageTooBig => "a message is too long",
             Self::TooManyFragments => "a message has too many fragments",
         }

@@ -13,6 +13,7 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
+const COMPRESSED: u8 = 0x40;
 const OPCODE: u8 = 0x0f;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7f;
@@ -26,6 +27,8 @@ const LENGTH_64: u8 = 127;
 pub struct Header {
     /// Whether this is the last, or only, frame of its message.
     pub fin: bool,
+    /// Whether this frame begins a compressed message: the bit RSV1 (RFC 7692 section 6).
+    pub compressed: bool,
     /// What the frame is for.
     pub opcode: Opcode,
     /// The key that the payload is masked with, if it is.
@@ -38,19 +41,36 @@ impl Header {
     /// Reads the header at the front of `bytes`, sent to an end of this role, and how many bytes
     /// it takes. `None` asks for more bytes.
     ///
-    /// A broken rule is reported as soon as the byte that breaks it is there.
+    /// A broken rule is reported as soon as the byte that breaks it is there. `deflate` tells
+    /// whether compressed messages were agreed on.
     ///
     /// # Errors
     /// The first rule that the header breaks, read from front to back.
-    pub fn decode(bytes: &[u8], role: Role) -> Result<Option<(Self, usize)>, ProtocolError> {
+    pub fn decode(
+        bytes: &[u8],
+        role: Role,
+        deflate: bool,
+    ) -> Result<Option<(Self, usize)>, ProtocolError> {
         let Some((&first, bytes)) = bytes.split_first() else { return Ok(None) };
         // "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values.
         // If a nonzero value is received and none of the negotiated extensions defines the meaning
         // [..], the receiving endpoint MUST Fail the WebSocket Connection." (5.2)
-        if first & RESERVED != 0 {
+        let compressed = first & RESERVED == COMPRESSED && deflate;
+        if first & RESERVED != 0 && !compressed {
             return Err(ProtocolError::ReservedBits);
         }
         let opcode = Opcode::from_bits(first & OPCODE).ok_or(ProtocolError::ReservedOpcode)?;
+        // "An endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and non-first
+        // fragments of a data message. An endpoint receiving such a frame MUST _Fail the WebSocket
+        // Connection_." (RFC 7692 section 6.1)
+        match opcode {
+            Opcode::Text | Opcode::Binary => {}
+            Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => {
+                if compressed {
+                    return Err(ProtocolError::ReservedBits);
+                }
+            }
+        }
         let fin = first & FIN != 0;
         if opcode.is_control() && !fin {
             return Err(ProtocolError::FragmentedControl);
@@ -96,25 +116,34 @@ impl Header {
             Some(key) => (Some(*key), key.len()),
             None => return Ok(None),
         };
-        Ok(Some((Self { fin, opcode, mask, payload_size }, 2 + length_size + mask_size)))
+        let header = Self { fin, compressed, opcode, mask, payload_size };
+        Ok(Some((header, 2 + length_size + mask_size)))
     }
 
     /// Appends the header to `out`, its length in the shortest form.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut buffer = [0; 10];
-        let size = self.encode_unmasked(&mut buffer);
+        let mut buffer = [0; HEADER_BYTES_MAX];
+        let size = self.encode_masked(&mut buffer);
+        out.extend_from_slice(&buffer[..size]);
+    }
+
+    /// Writes the header to the front of `buffer` and returns how many bytes that took.
+    fn encode_masked(&self, buffer: &mut [u8; HEADER_BYTES_MAX]) -> usize {
+        let mut unmasked = [0; 10];
+        let mut size = self.encode_unmasked(&mut unmasked);
+        buffer[..size].copy_from_slice(&unmasked[..size]);
         if let Some(key) = self.mask {
             buffer[1] |= MASKED;
-            out.extend_from_slice(&buffer[..size]);
-            out.extend_from_slice(&key);
-        } else {
-            out.extend_from_slice(&buffer[..size]);
+            buffer[size..][..key.len()].copy_from_slice(&key);
+            size += key.len();
         }
+        size
     }
 
     /// Writes all but the mask to the front of `buffer` and returns how many bytes that took.
     fn encode_unmasked(&self, buffer: &mut [u8; 10]) -> usize {
-        buffer[0] = if self.fin { FIN } else { 0 } | self.opcode as u8;
+        let compressed = if self.compressed { COMPRESSED } else { 0 };
+        buffer[0] = if self.fin { FIN } else { 0 } | compressed | self.opcode as u8;
         match self.payload_size {
             size @ 0..=125 => {
                 buffer[1] = size as u8;
@@ -146,17 +175,36 @@ pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
 ///
 /// For a caller that keeps header and payload apart. `payload_size` is in bytes.
 pub fn encode_header(opcode: Opcode, payload_size: usize, out: &mut [u8; 10]) -> usize {
-    Header { fin: true, opcode, mask: None, payload_size: payload_size as u64 }.encode_unmasked(out)
+    Header { fin: true, compressed: false, opcode, mask: None, payload_size: payload_size as u64 }
+        .encode_unmasked(out)
 }
 
 /// Appends one final frame, copying the payload once and masking the copy.
 pub(crate) fn encode_frame(opcode: Opcode, mask: Option<Key>, payload: &[u8], out: &mut Vec<u8>) {
     debug_assert!(!opcode.is_control() || payload.len() <= CONTROL_BYTES_MAX);
     out.reserve(HEADER_BYTES_MAX + payload.len());
-    Header { fin: true, opcode, mask, payload_size: payload.len() as u64 }.encode(out);
+    Header { fin: true, compressed: false, opcode, mask, payload_size: payload.len() as u64 }
+        .encode(out);
     let start = out.len();
     out.extend_from_slice(payload);
     if let Some(key) = mask {
         mask::apply(&mut out[start..], key);
     }
+}
+
+/// Puts a header in front of a compressed payload, which lies in `out` after `start` and the room of
+/// the longest header, and closes the gap between them.
+pub(crate) fn seal(opcode: Opcode, mask: Option<Key>, start: usize, out: &mut Vec<u8>) {
+    let payload_start = start + HEADER_BYTES_MAX;
+    let payload_size = out.len() - payload_start;
+    if let Some(key) = mask {
+        mask::apply(&mut out[payload_start..], key);
+    }
+    let header =
+        Header { fin: true, compressed: true, opcode, mask, payload_size: payload_size as u64 };
+    let mut buffer = [0; HEADER_BYTES_MAX];
+    let header_size = header.encode_masked(&mut buffer);
+    out[start..][..header_size].copy_from_slice(&buffer[..header_size]);
+    out.copy_within(payload_start.., start + header_size);
+    out.truncate(start + header_size + payload_size);
 }

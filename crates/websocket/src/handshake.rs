@@ -13,7 +13,7 @@ mod server;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-pub use client::{Opening, ResponseError};
+pub use client::{Opened, Opening, ResponseError};
 pub use field::Extension;
 pub use server::{Accepted, Refusal, Request, accept};
 

@@ -6,6 +6,7 @@
 //!
 //! [`handshake`] decides whether an HTTP request becomes a connection. [`Connection`] is one end of
 //! that connection afterwards: frames, masks, UTF-8, fragments, pings and the closing handshake.
+//! [`deflate`] compresses its messages, if both ends agreed to it (RFC 7692).
 //! [`frame`] alone serves a caller that encodes a message once and sends it to many.
 //!
 //! ```
@@ -26,6 +27,7 @@
 
 mod close;
 mod connection;
+pub mod deflate;
 mod error;
 pub mod frame;
 pub mod handshake;

@@ -2,13 +2,14 @@
 //!
 //! What they mean for the connection is decided in `connection`. A message or control frame that is
 //! whole in the input is lent from there, unmasked in place and not copied. One that is split, by
-//! fragments or by the end of a read, is carried on the heap until it is whole and has been looked
-//! at; an idle reader carries nothing.
+//! fragments or by the end of a read, or compressed, is carried on the heap until it is whole and
+//! has been looked at; an idle reader carries nothing.
 
 use std::mem;
 
+use crate::deflate::Receiving;
 use crate::frame::{HEADER_BYTES_MAX, Header};
-use crate::message::Message;
+use crate::message::{self, Message};
 use crate::{Limits, Opcode, ProtocolError, Role, mask, utf8};
 
 /// The receiving half of a connection.
@@ -55,24 +56,27 @@ enum Step<'i> {
 impl Reader {
     /// Takes the next item from the front of `input`. `None` means that all input is used up.
     ///
+    /// `receiving` is there if compressed messages were agreed on, or for none of the calls.
+    ///
     /// # Errors
     /// The rule that the peer broke. Nothing may be read afterwards.
     pub(crate) fn next<'a, 'i: 'a>(
         &'a mut self,
         role: Role,
         limits: &Limits,
+        receiving: &mut Option<Receiving<'_>>,
         input: &mut &'i mut [u8],
     ) -> Result<Option<Item<'a>>, ProtocolError> {
         self.release();
         while !input.is_empty() {
             let frame = match self.carried.as_mut().and_then(|carried| carried.frame.take()) {
                 Some(frame) => frame,
-                None => match self.read_header(role, input)? {
+                None => match self.read_header(role, receiving.is_some(), input)? {
                     Some(header) => self.admit(header, limits)?,
                     None => break,
                 },
             };
-            match self.read_payload(frame, input)? {
+            match self.read_payload(frame, limits, receiving, input)? {
                 Step::Whole(item) => return Ok(Some(item)),
                 Step::Carried => return Ok(self.lend()),
                 Step::Nothing => {}
@@ -102,11 +106,12 @@ impl Reader {
     fn read_header(
         &mut self,
         role: Role,
+        deflate: bool,
         input: &mut &mut [u8],
     ) -> Result<Option<Header>, ProtocolError> {
         let held_size = self.carried.as_ref().map_or(0, |carried| carried.header_size);
         if held_size == 0
-            && let Some((header, size)) = Header::decode(input, role)?
+            && let Some((header, size)) = Header::decode(input, role, deflate)?
         {
             take(input, size);
             return Ok(Some(header));
@@ -114,7 +119,7 @@ impl Reader {
         let carried = self.carry();
         let size = input.len().min(HEADER_BYTES_MAX - held_size);
         carried.header[held_size..][..size].copy_from_slice(&input[..size]);
-        match Header::decode(&carried.header[..held_size + size], role)? {
+        match Header::decode(&carried.header[..held_size + size], role, deflate)? {
             Some((header, header_size)) => {
                 carried.header_size = 0;
                 take(input, header_size - held_size);
@@ -133,7 +138,7 @@ impl Reader {
     /// RFC 6455 section 5.4.
     fn admit(&mut self, header: Header, limits: &Limits) -> Result<Header, ProtocolError> {
         let message = self.carried.as_mut().and_then(|carried| carried.message.as_mut());
-        let size = match (header.opcode, message) {
+        let room = match (header.opcode, message) {
             // "Control frames [..] MAY be injected in the middle of a fragmented message." (5.4)
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(header),
             (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
@@ -142,11 +147,14 @@ impl Reader {
             }
             (Opcode::Continuation, Some(message)) => {
                 message.add_fragment(limits)?;
-                message.size()
+                message.room(limits)
             }
-            (Opcode::Text | Opcode::Binary, None) => 0,
+            (Opcode::Text | Opcode::Binary, None) if header.compressed => {
+                message::compressed_bytes_max(limits)
+            }
+            (Opcode::Text | Opcode::Binary, None) => limits.message_bytes,
         };
-        if header.payload_size > limits.message_bytes.saturating_sub(size) as u64 {
+        if header.payload_size > room as u64 {
             return Err(ProtocolError::MessageTooBig);
         }
         Ok(header)
@@ -156,6 +164,8 @@ impl Reader {
     fn read_payload<'i>(
         &mut self,
         mut frame: Header,
+        limits: &Limits,
+        receiving: &mut Option<Receiving<'_>>,
         input: &mut &'i mut [u8],
     ) -> Result<Step<'i>, ProtocolError> {
         let size =
@@ -168,7 +178,7 @@ impl Reader {
         frame.payload_size -= size as u64;
 
         let control_is_split = self.carried.as_ref().is_some_and(|c| !c.control.is_empty());
-        if frame.payload_size == 0 && frame.fin && !control_is_split {
+        if frame.payload_size == 0 && frame.fin && !frame.compressed && !control_is_split {
             match frame.opcode {
                 Opcode::Text => {
                     return utf8::whole(piece).map(|text| Step::Whole(Item::Text(text)));
@@ -181,7 +191,7 @@ impl Reader {
                 Opcode::Continuation => {}
             }
         }
-        self.carry().add(frame, piece)
+        self.carry().add(frame, piece, limits, receiving)
     }
 
     /// Lends the item that is carried and whole.
@@ -200,24 +210,35 @@ impl Reader {
 
 impl Carried {
     /// Copies a piece of a payload. `frame` tells what is to come after it.
-    fn add<'i>(&mut self, mut frame: Header, piece: &[u8]) -> Result<Step<'i>, ProtocolError> {
+    fn add<'i>(
+        &mut self,
+        mut frame: Header,
+        piece: &[u8],
+        limits: &Limits,
+        receiving: &mut Option<Receiving<'_>>,
+    ) -> Result<Step<'i>, ProtocolError> {
+        let inflater = match receiving {
+            Some(receiving) if frame.compressed => Some(receiving.start()),
+            Some(_) | None => None,
+        };
         let message = match frame.opcode {
             Opcode::Close | Opcode::Ping | Opcode::Pong => {
                 self.control.extend_from_slice(piece);
                 None
             }
-            Opcode::Text => Some(self.message.insert(Message::text())),
-            Opcode::Binary => Some(self.message.insert(Message::binary())),
+            Opcode::Text => Some(self.message.insert(Message::text(inflater))),
+            Opcode::Binary => Some(self.message.insert(Message::binary(inflater))),
             Opcode::Continuation => self.message.as_mut(),
         };
         let is_last = frame.payload_size == 0 && frame.fin;
         if let Some(message) = message {
-            message.push(piece, frame.payload_size)?;
+            message.push(piece, frame.payload_size, limits, receiving)?;
             if is_last {
-                message.finish()?;
+                message.finish(receiving)?;
             }
             // Whatever comes next goes on with the message that is now under way.
             frame.opcode = Opcode::Continuation;
+            frame.compressed = false;
         }
         if is_last {
             self.lent = Some(frame.opcode);
@@ -246,7 +267,11 @@ mod tests {
         let mut buffer = bytes.to_vec();
         let mut input = &mut buffer[..];
         let mut count = 0;
-        while reader.next(Role::Client, &Limits::default(), &mut input).unwrap().is_some() {
+        while reader
+            .next(Role::Client, &Limits::default(), &mut None, &mut input)
+            .unwrap()
+            .is_some()
+        {
             count += 1;
         }
         count
@@ -283,6 +308,7 @@ mod tests {
     fn a_header_alone_reserves_nothing_for_its_payload() {
         let mut reader = Reader::default();
         assert_eq!(count_items(&mut reader, &[0x82, 126, 0xff, 0xff]), 0);
-        assert_eq!(reader.carried.unwrap().message.unwrap().size(), 0);
+        let limits = Limits::default();
+        assert_eq!(reader.carried.unwrap().message.unwrap().room(&limits), limits.message_bytes);
     }
 }

@@ -57,9 +57,9 @@ impl Decoder {
         Ok(())
     }
 
-    /// Returns how many bytes are held back: at most three.
-    pub(crate) fn held_size(&self) -> usize {
-        self.held_size
+    /// Returns the bytes that are held back: at most three.
+    pub(crate) fn held(&self) -> &[u8] {
+        &self.held[..self.held_size]
     }
 
     /// Checks that the text may end here.

@@ -4,6 +4,8 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::deflate::{self, Compressor};
+use crate::mask::Key;
 use crate::{Opcode, Role, frame};
 
 /// The sending half of a connection.
@@ -28,10 +30,24 @@ impl Writer {
 
     /// Appends one frame to `out`. A client takes a fresh key for it.
     pub(crate) fn frame(&mut self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
-        let mask = match self {
+        frame::encode_frame(opcode, self.mask(), payload, out);
+    }
+
+    /// Appends one frame with its payload compressed, or none if that is not shorter.
+    pub(crate) fn compressed_frame(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        compressor: &mut Compressor,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        deflate::append(opcode, self.mask(), payload, compressor, out)
+    }
+
+    fn mask(&mut self) -> Option<Key> {
+        match self {
             Self::Server => None,
             Self::Client(keys) => Some(keys.next_u32().to_ne_bytes()),
-        };
-        frame::encode_frame(opcode, mask, payload, out);
+        }
     }
 }

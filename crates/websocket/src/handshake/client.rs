@@ -8,15 +8,27 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::field::{self, Single};
 use super::{VERSION, accept_key};
+use crate::deflate;
 
 /// A request to open a connection that has not been answered.
 ///
-/// It offers no extension.
+/// It offers no extension, unless [`with_deflate`](Self::with_deflate) makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
     key: String,
     /// As on the wire: separated by a comma and a space.
     subprotocols: String,
+    /// What is wanted of compression, and how that is offered.
+    deflate: Option<(deflate::Config, String)>,
+}
+
+/// What a server chose of that which was on offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened<'a> {
+    /// The subprotocol, if any.
+    pub subprotocol: Option<&'a str>,
+    /// How messages are compressed, if they are. The connection has to be told.
+    pub deflate: Option<deflate::Agreed>,
 }
 
 /// Why a server's answer does not open a connection.
@@ -37,7 +49,7 @@ pub enum ResponseError {
     /// The Sec-WebSocket-Accept header is not the one that belongs to our key (item 4). Suspect a
     /// cache.
     Accept,
-    /// An extension is in use that was not offered (item 5).
+    /// An extension is in use that was not offered, or not so (item 5).
     Extension,
     /// A subprotocol is in use that was not offered (item 6).
     Subprotocol,
@@ -56,7 +68,16 @@ impl Opening {
             assert!(field::is_token(name), "a subprotocol is not a token");
             assert!(!subprotocols[..i].contains(name), "a subprotocol is offered twice");
         }
-        Self { key: STANDARD.encode(nonce), subprotocols: subprotocols.join(", ") }
+        Self { key: STANDARD.encode(nonce), subprotocols: subprotocols.join(", "), deflate: None }
+    }
+
+    /// Returns the request with an offer to compress messages, to be judged by
+    /// [`verify_all`](Self::verify_all).
+    ///
+    /// RFC 7692 section 5.1.
+    #[must_use]
+    pub fn with_deflate(self, config: deflate::Config) -> Self {
+        Self { deflate: Some((config, config.offer())), ..self }
     }
 
     /// Returns the headers that make a GET request a request to open a connection. Host, and
@@ -75,9 +96,11 @@ impl Opening {
             (!self.subprotocols.is_empty())
                 .then_some(("sec-websocket-protocol", self.subprotocols.as_str())),
         )
+        .chain(self.deflate.iter().map(|(_, offer)| ("sec-websocket-extensions", offer.as_str())))
     }
 
-    /// Judges the answer, and returns the subprotocol that the server chose, if any.
+    /// Judges the answer, and returns the subprotocol that the server chose, if any. For a request
+    /// that offers no extension.
     ///
     /// # Errors
     /// The first requirement that the answer does not meet. The socket is to be shut; no frame may
@@ -87,6 +110,23 @@ impl Opening {
         status: u16,
         headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Option<&'a str>, ResponseError> {
+        match self.verify_all(status, headers)? {
+            Opened { subprotocol, deflate: None } => Ok(subprotocol),
+            // The caller could not know of it.
+            Opened { deflate: Some(_), .. } => Err(ResponseError::Extension),
+        }
+    }
+
+    /// Judges the answer, and returns all that the server chose.
+    ///
+    /// # Errors
+    /// The first requirement that the answer does not meet. The socket is to be shut; no frame may
+    /// be sent on it.
+    pub fn verify_all<'a>(
+        &self,
+        status: u16,
+        headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Opened<'a>, ResponseError> {
         if status != 101 {
             return Err(ResponseError::Status(status));
         }
@@ -94,7 +134,7 @@ impl Opening {
         let mut accept = Single::Absent;
         let mut subprotocol = Single::Absent;
         let mut connection_upgrades = false;
-        let mut extends = false;
+        let mut extensions = Some(Vec::new());
         for (name, value) in headers {
             let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
             if is("upgrade") {
@@ -106,7 +146,7 @@ impl Opening {
             } else if is("connection") {
                 connection_upgrades |= field::has_element(value, "upgrade");
             } else if is("sec-websocket-extensions") {
-                extends |= !value.trim_ascii().is_empty();
+                extensions = extensions.and_then(|list| field::add_extensions(list, value));
             }
         }
 
@@ -122,14 +162,20 @@ impl Opening {
         if accept != Single::Once(&accept_key(&self.key)) {
             return Err(ResponseError::Accept);
         }
-        if extends {
-            return Err(ResponseError::Extension);
-        }
-        match subprotocol {
-            Single::Absent => Ok(None),
-            Single::Once(name) if self.offers(name) => Ok(Some(name)),
-            Single::Once(_) | Single::Malformed => Err(ResponseError::Subprotocol),
-        }
+        let extensions = extensions.ok_or(ResponseError::Extension)?;
+        let deflate = match &self.deflate {
+            Some((config, _)) => {
+                deflate::verify(config, &extensions).map_err(|()| ResponseError::Extension)?
+            }
+            None if extensions.is_empty() => None,
+            None => return Err(ResponseError::Extension),
+        };
+        let subprotocol = match subprotocol {
+            Single::Absent => None,
+            Single::Once(name) if self.offers(name) => Some(name),
+            Single::Once(_) | Single::Malformed => return Err(ResponseError::Subprotocol),
+        };
+        Ok(Opened { subprotocol, deflate })
     }
 
     fn offers(&self, subprotocol: &str) -> bool {

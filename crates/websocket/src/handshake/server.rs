@@ -178,7 +178,8 @@ impl Accepted<'_> {
     /// Returns the headers of the answer, whose status is 101.
     ///
     /// `subprotocol` is the one chosen of those on offer, if any. No extension is accepted unless
-    /// the caller adds a `Sec-WebSocket-Extensions` header.
+    /// the caller adds a `Sec-WebSocket-Extensions` header; for compression
+    /// [`deflate::accept`](crate::deflate::accept) makes its value.
     ///
     /// RFC 6455 section 4.2.2, item 5.
     pub fn headers<'s>(

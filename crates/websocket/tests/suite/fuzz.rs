@@ -1,10 +1,12 @@
 //! Any bytes give events or a broken rule, never a panic, and the end of a connection is its end.
 
+use clarion_websocket::deflate::Config;
 use clarion_websocket::handshake::{Opening, Request, accept};
 use clarion_websocket::{CloseCode, Connection};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::deflate::agree;
 use crate::pair::{End, Seen};
 use crate::properties::{config, script};
 
@@ -68,6 +70,17 @@ proptest! {
     #[test]
     fn a_server_survives_anything(acts in vec(act(), 1..12)) {
         perform(Connection::server(), acts);
+    }
+
+    #[test]
+    fn ends_that_inflate_survive_anything(acts in vec(act(), 1..12), takeover in any::<bool>()) {
+        let config = Config {
+            server_takeover: takeover,
+            client_takeover: takeover,
+            ..Config::default()
+        };
+        perform(Connection::server().with_deflate(agree(config)), acts.clone());
+        perform(Connection::client([7; 32]).with_deflate(agree(config)), acts);
     }
 
     #[test]

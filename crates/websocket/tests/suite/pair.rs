@@ -1,5 +1,6 @@
 //! Two ends joined without a socket.
 
+use clarion_websocket::deflate::Pool;
 use clarion_websocket::{Connection, Event, Limits, ProtocolError};
 
 /// An event that owns its payload.
@@ -37,20 +38,29 @@ pub(crate) fn text(text: &str) -> Seen {
 pub(crate) struct End {
     pub(crate) connection: Connection,
     pub(crate) limits: Limits,
+    pub(crate) pool: Pool,
     pub(crate) out: Vec<u8>,
     pub(crate) seen: Vec<Seen>,
 }
 
 impl End {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection, limits: Limits::default(), out: Vec::new(), seen: Vec::new() }
+        Self {
+            connection,
+            limits: Limits::default(),
+            pool: Pool::default(),
+            out: Vec::new(),
+            seen: Vec::new(),
+        }
     }
 
     /// Reads bytes as one read of a socket.
     pub(crate) fn read(&mut self, bytes: &[u8]) {
         let mut buffer = bytes.to_vec();
         let mut input = &mut buffer[..];
-        while let Some(event) = self.connection.receive(&self.limits, &mut input, &mut self.out) {
+        while let Some(event) =
+            self.connection.receive_with(&self.limits, &mut self.pool, &mut input, &mut self.out)
+        {
             self.seen.push(event.into());
         }
         assert!(input.is_empty(), "None means that all input is used up");
@@ -79,10 +89,11 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new() -> Self {
-        Self {
-            client: End::new(Connection::client([7; 32])),
-            server: End::new(Connection::server()),
-        }
+        Self::of(Connection::client([7; 32]), Connection::server())
+    }
+
+    pub(crate) fn of(client: Connection, server: Connection) -> Self {
+        Self { client: End::new(client), server: End::new(server) }
     }
 
     /// Carries bytes both ways until neither end has anything to send.

@@ -63,7 +63,7 @@ fn closes(sent: &[Seen]) -> bool {
 }
 
 /// Places to cut `size` bytes at.
-fn cuts_of(marks: &[prop::sample::Index], size: usize) -> Vec<usize> {
+pub(crate) fn cuts_of(marks: &[prop::sample::Index], size: usize) -> Vec<usize> {
     let mut cuts: Vec<usize> = marks.iter().map(|mark| mark.index(size + 1)).collect();
     cuts.sort_unstable();
     cuts

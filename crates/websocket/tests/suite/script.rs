@@ -22,10 +22,18 @@ impl Script {
         self.frame(false, opcode, payload)
     }
 
-    pub(crate) fn frame(mut self, fin: bool, opcode: Opcode, payload: impl AsRef<[u8]>) -> Self {
-        let payload = payload.as_ref();
+    pub(crate) fn frame(self, fin: bool, opcode: Opcode, payload: impl AsRef<[u8]>) -> Self {
+        self.any_frame(fin, false, opcode, payload.as_ref())
+    }
+
+    /// The first frame of a compressed message, whose payload is compressed already.
+    pub(crate) fn compressed(self, fin: bool, opcode: Opcode, payload: impl AsRef<[u8]>) -> Self {
+        self.any_frame(fin, true, opcode, payload.as_ref())
+    }
+
+    fn any_frame(mut self, fin: bool, compressed: bool, opcode: Opcode, payload: &[u8]) -> Self {
         let payload_size = payload.len() as u64;
-        Header { fin, opcode, mask: Some(MASK), payload_size }.encode(&mut self.0);
+        Header { fin, compressed, opcode, mask: Some(MASK), payload_size }.encode(&mut self.0);
         self.0.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
         self
     }
@@ -41,7 +49,16 @@ impl Script {
     }
 
     pub(crate) fn play_cut(&self, limits: &Limits, cuts: &[usize]) -> (Vec<Seen>, Vec<u8>) {
-        let mut server = End::new(Connection::server());
+        self.play_to(Connection::server(), limits, cuts)
+    }
+
+    pub(crate) fn play_to(
+        &self,
+        server: Connection,
+        limits: &Limits,
+        cuts: &[usize],
+    ) -> (Vec<Seen>, Vec<u8>) {
+        let mut server = End::new(server);
         server.limits = *limits;
         server.read_cut(&self.0, cuts);
         (server.seen, server.out)

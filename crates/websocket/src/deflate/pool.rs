@@ -1,0 +1,65 @@
+//! What the connections of one thread share: compressors and inflaters between two messages.
+
+use super::compressor::Compressor;
+use super::inflater::Inflater;
+
+/// How many bytes are inflated at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The most inflaters that wait for their next message. One serves all messages that arrive whole;
+/// each that is split holds another until its end.
+const INFLATER_COUNT_MAX: usize = 8;
+
+/// Compressors, inflaters and a buffer, for all connections of one thread.
+///
+/// An empty pool is a few words and costs nothing to make. It grows to what is used at a time: at
+/// most one compressor for each size of window (140 to 380 KB each, seven sizes, of which a server
+/// that agrees to 15 bits alone uses one), and eight inflaters of 48 KB.
+#[derive(Default)]
+pub struct Pool {
+    /// By window bits, from 9.
+    compressors: [Option<Box<Compressor>>; 7],
+    #[expect(clippy::vec_box, reason = "the box goes to a message and comes back")]
+    inflaters: Vec<Box<Inflater>>,
+    chunk: Vec<u8>,
+}
+
+impl Pool {
+    /// Lends a compressor that knows no message yet.
+    pub(crate) fn compressor(&mut self, window_bits: u8, level: u8) -> &mut Compressor {
+        let slot = &mut self.compressors[usize::from(window_bits - 9)];
+        if slot.as_ref().is_some_and(|compressor| compressor.level() != level) {
+            *slot = None;
+        }
+        let compressor = slot.get_or_insert_with(|| Box::new(Compressor::new(window_bits, level)));
+        compressor.reset();
+        compressor
+    }
+
+    /// Takes an inflater, to be [started](Inflater::start).
+    pub(crate) fn take_inflater(&mut self) -> Box<Inflater> {
+        self.inflaters.pop().unwrap_or_default()
+    }
+
+    /// Gives back an inflater whose message has ended.
+    pub(crate) fn give_inflater(&mut self, inflater: Box<Inflater>) {
+        if self.inflaters.len() < INFLATER_COUNT_MAX {
+            self.inflaters.push(inflater);
+        }
+    }
+
+    /// Lends a buffer to inflate into.
+    pub(crate) fn chunk(&mut self) -> &mut [u8] {
+        if self.chunk.is_empty() {
+            self.chunk = vec![0; CHUNK_BYTES];
+        }
+        &mut self.chunk
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    /// Shows no payload, which the buffers are full of.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
