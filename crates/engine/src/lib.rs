@@ -12,6 +12,7 @@
 //! Start reading at [`Shard`]; the seam to the driver is in [`effects`], what shards tell each
 //! other in [`mail`].
 
+mod api;
 mod command;
 pub mod config;
 mod connection;
@@ -22,6 +23,7 @@ mod home;
 pub mod id;
 mod local;
 pub mod mail;
+mod members;
 mod presence;
 mod room;
 mod router;

@@ -6,15 +6,15 @@
 
 use crate::effects::Effects;
 use crate::fault::Fault;
-use crate::home::{Asker, Batch, Busy, Home, Log, Member, PendingAppend, PendingRead};
+use crate::home::{Asker, Batch, Busy, Home, Log, PendingAppend, PendingRead};
 use crate::id::{ConnRef, Now, WorkerId};
-use crate::mail::{ApiAnswer, JoinOutcome, Mail, Origin, Outcome, RoomCommand, What};
+use crate::mail::{ApiAnswer, Mail, Origin, Outcome, RoomCommand, What};
 use crate::router::addressed_session;
 use crate::shard::Shard;
 use crate::timers::{HomeId, Timer};
 use bytes::Bytes;
 use clarion_protocol::{
-    ClientId, Epoch, Join, Offset, Position, Publication, Refusal, RoomKind, RoomName, codec,
+    ClientId, Epoch, Offset, Position, Publication, Refusal, RoomKind, RoomName, codec,
 };
 use clarion_store::{Appended, Completion, Key, Page, Range, Request, Standing, StoreError};
 use clarion_websocket::{Opcode, frame};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// Deliveries of one room are posted when they reach so many bytes, or when the turn ends.
 const BATCH_BYTES: usize = 64 << 10;
 /// Publications in one read for members that are behind.
-const FETCH_LIMIT: u32 = 512;
+pub(crate) const FETCH_LIMIT: u32 = 512;
 /// How long a home without members is kept, microseconds.
 const IDLE_US: u64 = 30_000_000;
 /// What an envelope needs beside type, payload, sender and room, bytes; no less than it does.
@@ -483,7 +483,7 @@ impl Shard {
     }
 
     /// Ends a worker's skipping of a room, if it is skipped.
-    fn catch_up_worker(&mut self, id: HomeId, worker: WorkerId, fx: &mut impl Effects) {
+    pub(crate) fn catch_up_worker(&mut self, id: HomeId, worker: WorkerId, fx: &mut impl Effects) {
         self.flush(id, fx);
         let Some(home) = self.home(id) else { return };
         let position = match &home.log {
@@ -494,194 +494,6 @@ impl Shard {
         let Some(subscriber) = home.subscriber(worker) else { return };
         if std::mem::replace(&mut subscriber.skipped, false) {
             fx.post(worker, Mail::Skip { room, position });
-        }
-    }
-
-    // Members.
-
-    fn join(&mut self, id: HomeId, command: &RoomCommand, now: Now, fx: &mut impl Effects) {
-        let bytes = self.fetch_bytes();
-        let Some(home) = self.home(id) else { return };
-        let What::Join { join, .. } = &command.what else { return };
-        let Origin::Connection { conn, .. } = &command.origin else { return };
-        let field = match join {
-            _ if home.settings.log.is_some() => None,
-            Join { after: Some(_), .. } => Some("payload.after"),
-            Join { last: Some(_), .. } => Some("payload.last"),
-            Join { .. } => None,
-        };
-        if let Some(field) = field {
-            let refusal = Outcome::Refused(Refusal::no_history(field));
-            return self.tell(asker(command), &command.room, refusal, fx);
-        }
-        match replay_from(home, join) {
-            Some(after) => {
-                home.reads.push_back(PendingRead::Command(Box::new(command.clone())));
-                home.busy.entry(*conn).or_default().reads += 1;
-                let request = read(id, home, Range::After(after), FETCH_LIMIT, bytes);
-                fx.submit(request);
-            }
-            None => self.admit(id, command, None, now, fx),
-        }
-    }
-
-    /// Makes the connection a member and tells it where it stands.
-    fn admit(
-        &mut self,
-        id: HomeId,
-        command: &RoomCommand,
-        page: Option<Page>,
-        now: Now,
-        fx: &mut impl Effects,
-    ) {
-        let What::Join { join, server } = &command.what else { return };
-        let Origin::Connection { conn, binding, sender } = &command.origin else { return };
-        let client = sender.client.expect("a session has a client id");
-        let outranked = !self.planted.is(Fault::DoubleResume);
-        let Some(home) = self.home(id) else { return };
-        // Asked here and not earlier: others may have come while the log was read. One with a higher
-        // binding is a newer connection of the session; then this one is being closed.
-        if home.members.get(&client).is_some_and(|member| {
-            member.conn == Some(*conn) || (member.binding > *binding && outranked)
-        }) {
-            let refusal = Outcome::Refused(Refusal::already_joined());
-            return self.tell(asker(command), &command.room, refusal, fx);
-        }
-        self.flush(id, fx);
-        self.catch_up_worker(id, conn.worker, fx);
-        let Some(home) = self.home(id) else { return };
-        let room = home.name.clone();
-        let watch = join.members && home.settings.presence;
-        let is_new = !home.members.contains_key(&client);
-        // Its own snapshot tells the first that watches of itself.
-        let watched = home.watched();
-        let member = home.members.entry(client).or_insert_with(|| Member {
-            sender: Arc::clone(sender),
-            state: None,
-            binding: 0,
-            conn: None,
-            watch: false,
-        });
-        let renewed = !is_new && member.sender != *sender;
-        member.sender = Arc::clone(sender);
-        member.binding = *binding;
-        home.seat(client, Some(*conn), watch);
-        let position = match &home.log {
-            Log::Open { epoch, head } => Some(Position::new(epoch.clone(), *head)),
-            Log::None | Log::Opening(_) => None,
-        };
-        let head = position.as_ref().map_or(0, |position| position.offset);
-        let page = page.map(|page| clip(page, head));
-        let first_sent = page.as_ref().and_then(|page| page.publications.first());
-        let from = first_sent.map_or(head + 1, |(offset, _)| *offset);
-        let recovered = match (&join.after, &position) {
-            (Some(after), Some(position)) => {
-                after.epoch == position.epoch
-                    && after.offset <= head
-                    && page.as_ref().map_or(after.offset == head, |page| {
-                        page.standing.first <= after.offset + 1
-                    })
-            }
-            _ => false,
-        };
-        if is_new && watched {
-            self.note_joined(id, client, now);
-        } else if renewed {
-            self.note_changed(id, client, now);
-        }
-        let members = if join.members { self.snapshot(id) } else { None };
-        let server = *server;
-        let outcome =
-            JoinOutcome { client, position, from, recovered, members, watch, server, page };
-        self.tell(asker(command), &room, Outcome::Joined(Box::new(outcome)), fx);
-    }
-
-    fn leave(&mut self, id: HomeId, command: &RoomCommand, now: Now, fx: &mut impl Effects) {
-        self.flush(id, fx);
-        let Some((home, client)) = self.member_of(id, command) else {
-            return self.refuse_stranger(id, command, fx);
-        };
-        let left = home.remove(client).expect("it was there");
-        let room = home.name.clone();
-        self.note_left(id, left.present(), now);
-        self.tell(asker(command), &room, Outcome::Left, fx);
-        self.check_idle(id, now);
-    }
-
-    fn state(&mut self, id: HomeId, command: &RoomCommand, now: Now, fx: &mut impl Effects) {
-        let Some((home, client)) = self.member_of(id, command) else {
-            return self.refuse_stranger(id, command, fx);
-        };
-        let What::State { value } = &command.what else { return };
-        let state = (&**value != "null").then(|| Arc::from(&**value));
-        home.members.get_mut(&client).expect("it is there").state = state;
-        let room = home.name.clone();
-        self.note_changed(id, client, now);
-        self.tell(asker(command), &room, Outcome::Stated, fx);
-    }
-
-    /// The member that a command comes from, if its connection is the one that is in the room.
-    fn member_of(&mut self, id: HomeId, command: &RoomCommand) -> Option<(&mut Home, ClientId)> {
-        let Origin::Connection { conn, sender, .. } = &command.origin else { return None };
-        let client = sender.client?;
-        let home = self.home(id)?;
-        (home.members.get(&client)?.conn == Some(*conn)).then_some((home, client))
-    }
-
-    fn refuse_stranger(&mut self, id: HomeId, command: &RoomCommand, fx: &mut impl Effects) {
-        self.tell(asker(command), &command.room, Outcome::Refused(Refusal::not_joined()), fx);
-        self.check_idle_now(id);
-    }
-
-    fn members(&mut self, id: HomeId, command: &RoomCommand, fx: &mut impl Effects) {
-        let page = self.config.limits.page;
-        let What::Members { limit, after } = &command.what else { return };
-        let Some(home) = self.home(id) else { return };
-        let limit = limit.unwrap_or(page).min(page) as usize;
-        let mut members = home.roster();
-        members.retain(|present| *after < present.sender.client || after.is_none());
-        let more = members.len() > limit;
-        members.truncate(limit);
-        let (count, users, room) = (home.count(), home.users(), home.name.clone());
-        self.tell(asker(command), &room, Outcome::Members { members, count, users, more }, fx);
-        self.check_idle_now(id);
-    }
-
-    /// A member's connection is gone.
-    pub(crate) fn on_detach(
-        &mut self,
-        room: &RoomName,
-        client: ClientId,
-        conn: ConnRef,
-        ended: bool,
-        now: Now,
-    ) {
-        let ttl_ms = self.config.session.ttl_ms;
-        let Some(id) = self.find_home(room) else { return };
-        let Some(home) = self.home(id) else { return };
-        let Some(member) = home.members.get(&client) else { return };
-        if member.conn != Some(conn) {
-            return;
-        }
-        let binding = member.binding;
-        if ended || !home.settings.presence {
-            let left = home.remove(client).expect("it is there");
-            self.note_left(id, left.present(), now);
-            return self.check_idle(id, now);
-        }
-        home.seat(client, None, false);
-        let due_us = now.mono_us + ttl_ms * 1_000;
-        self.timers.set(due_us, Timer::Grace(Box::new((id, client, binding))));
-    }
-
-    /// An absent member's grace is over.
-    pub(crate) fn end_grace(&mut self, id: HomeId, client: ClientId, binding: u64, now: Now) {
-        let Some(home) = self.home(id) else { return };
-        let Some(member) = home.members.get(&client) else { return };
-        if member.conn.is_none() && member.binding == binding {
-            let left = home.remove(client).expect("it is there");
-            self.note_left(id, left.present(), now);
-            self.check_idle(id, now);
         }
     }
 
@@ -715,7 +527,7 @@ impl Shard {
     }
 
     /// Bytes in one read for members that are behind: a part of an outbox, so that it has room.
-    fn fetch_bytes(&self) -> usize {
+    pub(crate) fn fetch_bytes(&self) -> usize {
         (self.config.limits.outbox_bytes / 4).clamp(1 << 10, 64 << 10)
     }
 
@@ -856,7 +668,7 @@ impl Shard {
     }
 
     /// Sets the timer that forgets the home, if there is nothing to keep it for.
-    fn check_idle(&mut self, id: HomeId, now: Now) {
+    pub(crate) fn check_idle(&mut self, id: HomeId, now: Now) {
         let Some(home) = self.home(id) else { return };
         if home.is_idle() && !std::mem::replace(&mut home.idle_armed, true) {
             self.timers.set(now.mono_us + IDLE_US, Timer::Idle(id));
@@ -864,7 +676,7 @@ impl Shard {
     }
 
     /// A command that only asked made this home: it need not outlive the turn.
-    fn check_idle_now(&mut self, id: HomeId) {
+    pub(crate) fn check_idle_now(&mut self, id: HomeId) {
         if self.home(id).is_some_and(|home| home.is_idle() && !home.idle_armed) {
             self.drop_home(id);
         }
@@ -878,7 +690,13 @@ impl Shard {
         }
     }
 
-    fn tell(&mut self, asker: Asker, room: &RoomName, outcome: Outcome, fx: &mut impl Effects) {
+    pub(crate) fn tell(
+        &mut self,
+        asker: Asker,
+        room: &RoomName,
+        outcome: Outcome,
+        fx: &mut impl Effects,
+    ) {
         match asker.origin {
             Origin::Connection { conn, .. } => fx.post(
                 conn.worker,
@@ -918,7 +736,7 @@ impl Busy {
     }
 }
 
-fn asker(command: &RoomCommand) -> Asker {
+pub(crate) fn asker(command: &RoomCommand) -> Asker {
     let key = match &command.what {
         What::Publish { publication, .. } => publication.key.clone(),
         _ => None,
@@ -930,25 +748,13 @@ fn asker(command: &RoomCommand) -> Asker {
     Asker { origin: command.origin.clone(), id, key, command: name, join }
 }
 
-/// From which offset a join replays; `None` if it does not.
-fn replay_from(home: &Home, join: &Join) -> Option<Offset> {
-    let Log::Open { epoch, head } = &home.log else { return None };
-    match (&join.after, join.last) {
-        (Some(after), _) if after.epoch == *epoch && after.offset <= *head => {
-            (after.offset < *head).then_some(after.offset)
-        }
-        (_, Some(last)) => (last > 0 && *head > 0).then(|| head.saturating_sub(u64::from(last))),
-        (_, None) => None,
-    }
-}
-
-fn read(id: HomeId, home: &Home, range: Range, limit: u32, bytes: usize) -> Request {
+pub(crate) fn read(id: HomeId, home: &Home, range: Range, limit: u32, bytes: usize) -> Request {
     let age_ms = home.settings.log.map_or(u64::MAX, |log| log.age_ms);
     Request::Read { token: token(id), room: home.name.clone(), range, limit, bytes, age_ms }
 }
 
 /// Takes off what the home does not know of yet: nobody may see it before its members do.
-fn clip(mut page: Page, head: Offset) -> Page {
+pub(crate) fn clip(mut page: Page, head: Offset) -> Page {
     let known = page.publications.partition_point(|(offset, _)| *offset <= head);
     page.publications.truncate(known);
     page.standing.head = page.standing.head.min(head);
