@@ -281,8 +281,9 @@ export class Membership {
     // The client's status tells the rest, through `dropped`.
     if (error.name === 'connection_lost' || error.name === 'closed') return;
     const { code, name: reason } = error;
-    if (error.name === 'no_history' && this.#position) {
-      // The room kept a log when we were here last, and does not any more.
+    const { after, last } = this.#options;
+    if (error.name === 'no_history' && (this.#position ?? after ?? last) !== undefined) {
+      // It keeps no log, or does not any more: there is nothing to begin with, and it can be joined.
       this.#position = undefined;
       this.#logged = false;
       const { members } = this.#options;

@@ -366,6 +366,27 @@ describe('recovery', () => {
     expect(world.gaps).toEqual([{ reason: 'unknown' }]);
   });
 
+  test('room_without_log_has_no_last_publications_and_is_joined_all_the_same', async () => {
+    const world = setUp();
+    await world.connected();
+    const room = world.client.room('a');
+    const result = outcome(room.join({ last: 50, members: true }));
+    world.socket.fail(world.socket.next('$join'), 404, 'no_history', { temporary: false });
+    const again = world.socket.next('$join');
+    expect(again.payload).toEqual({ members: true });
+    world.socket.reply(again, {});
+    await settled();
+    expect('value' in result).toBe(true);
+    expect(room.logged).toBe(false);
+    // A room that refuses even that is not asked for ever.
+    const other = world.client.room('b');
+    const refused = outcome(other.join());
+    world.socket.fail(world.socket.next('$join'), 404, 'no_history', { temporary: false });
+    await settled();
+    expect(refused.error?.name).toBe('no_history');
+    expect(world.socket.unread).toBe(0);
+  });
+
   test('wanted_rooms_that_do_not_fit_into_the_hello_are_joined_after_it', async () => {
     const world = setUp();
     await world.connected({ limits: { message_bytes: 1_000 } });
