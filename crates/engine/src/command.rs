@@ -3,7 +3,7 @@
 use crate::connection::{Parked, Phase, pause};
 use crate::effects::{Action, Credentials, Effects, Question, Verdict};
 use crate::id::{ConnId, Now};
-use crate::mail::{Outcome, What};
+use crate::mail::{JoinBy, Outcome, What};
 use crate::presence::wire;
 use crate::shard::Shard;
 use bytes::Bytes;
@@ -65,7 +65,7 @@ impl Shard {
             Command::Ack { .. } => ("$ack", Refusal::forbidden("this is not your own room")),
             Command::Join { room, join } => match self.check_rooms(conn) {
                 Ok(()) => {
-                    let what = What::Join { join, server: false };
+                    let what = What::Join { join, by: JoinBy::Command };
                     return self.ask(conn, room, id, what, Action::Join, now, fx);
                 }
                 Err(refusal) => ("$join", refusal),
@@ -131,7 +131,7 @@ impl Shard {
     ) {
         match self.check_rooms(conn) {
             Ok(()) => {
-                let what = What::Join { join, server: true };
+                let what = What::Join { join, by: JoinBy::Hello };
                 self.ask(conn, room, None, what, Action::Join, now, fx);
             }
             Err(refusal) => {
@@ -144,12 +144,11 @@ impl Shard {
     fn check_rooms(&mut self, conn: ConnId) -> Result<(), Refusal> {
         let limit = self.config.limits.rooms;
         let Some(connection) = self.connection(conn) else { return Ok(()) };
-        // The session's own room does not count: the server joined it.
         let parked = connection.waiting.as_ref().map_or(0, |waiting| {
-            waiting.parked.iter().filter(|p| matches!(p.what, What::Join { .. })).count()
+            waiting.parked.iter().filter(|parked| parked.what.counts_as_room()).count()
         });
-        let own = usize::from(!connection.guest);
-        if connection.rooms.len() + connection.joining as usize + parked < limit + own {
+        let joined = connection.rooms.iter().filter(|membership| !membership.server).count();
+        if joined + connection.joining as usize + parked < limit {
             return Ok(());
         }
         Err(Refusal::new(ErrorName::RateLimited, "one connection can be in no more rooms")
@@ -364,6 +363,8 @@ impl Shard {
                 self.answer(conn, id, name, &reply, now, fx);
             }
             Outcome::Stated => self.answer(conn, id, name, &Reply::Empty, now, fx),
+            // The connection did not ask; whoever had to be told was.
+            Outcome::Count(_) | Outcome::Users(_) => {}
         }
         self.check_commands(conn, fx);
     }

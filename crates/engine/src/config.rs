@@ -52,6 +52,9 @@ pub struct Limits {
     /// Rooms with this worker as their home; over it 503 for whoever wants a new one.
     /// Default 100,000.
     pub homes: usize,
+    /// Users in the groups of the HTTP API whose home is one worker, each once for every group;
+    /// over it 503 for the API. Default 1,000,000.
+    pub group_users: usize,
     /// From the accepted socket to the `$welcome`; over it 4001. Default 10 s, in milliseconds.
     pub handshake_ms: u64,
     /// How long the peer may take to answer a close frame. Default 5 s, in milliseconds.
@@ -76,6 +79,7 @@ impl Default for Limits {
             publish_per_s: 50,
             page: 100,
             homes: 100_000,
+            group_users: 1_000_000,
             handshake_ms: 10_000,
             close_ms: 5_000,
             echo_message_bytes: 16 << 20,

@@ -1,6 +1,6 @@
 //! One connection as its shard sees it: plain data.
 
-use crate::effects::{Credentials, Verdict};
+use crate::effects::{Credentials, Grants, Verdict};
 use crate::id::ConnId;
 use crate::mail::What;
 use clarion_protocol::{CommandId, ErrorName, Join, RoomName, Sender};
@@ -71,6 +71,8 @@ pub(crate) struct Connection {
     pub(crate) hello: bool,
     pub(crate) guest: bool,
     pub(crate) resumed: bool,
+    /// It was told that its token is about to expire.
+    pub(crate) refresh_told: bool,
     /// The client closed with 1000: the session ends with the connection.
     pub(crate) ended: bool,
     /// `websocket` is on loan to `on_bytes`; a close must wait for it to return.
@@ -81,6 +83,8 @@ pub(crate) struct Connection {
     pub(crate) paused: u8,
     pub(crate) websocket: websocket::Connection,
     pub(crate) sender: Option<Arc<Sender>>,
+    /// What its token grants; `None` for nothing.
+    pub(crate) grants: Option<Box<Grants>>,
     /// Which binding of its session this connection is.
     pub(crate) binding: u64,
     /// When the token behind the session ends, Unix milliseconds; 0 for never.
@@ -179,6 +183,8 @@ pub(crate) struct Membership {
     /// The room's slot on this worker.
     pub(crate) local: u32,
     pub(crate) seat: Seat,
+    /// The server joined it: it does not count in `limits.rooms`.
+    pub(crate) server: bool,
     /// It asked to be told of presence.
     pub(crate) watch: bool,
     /// Something without offset was not sent to it; it is owed a `$gap`.

@@ -124,6 +124,26 @@ pub enum Credentials {
     None,
 }
 
+/// What a token grants beside who it names; a session's ticket repeats it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Groups that the session is in, each one segment of at most 96 bytes; at most `limits.rooms`,
+    /// or the token is refused.
+    pub groups: Vec<Box<str>>,
+}
+
+impl Grants {
+    /// What a connection keeps of it: nothing if it grants nothing.
+    pub(crate) fn kept(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+
+    /// The rooms of the groups.
+    pub(crate) fn group_rooms(&self) -> impl Iterator<Item = RoomName> {
+        self.groups.iter().filter_map(|group| RoomName::group(group).ok())
+    }
+}
+
 /// The answer to [`Effects::authenticate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthOutcome {
@@ -133,6 +153,8 @@ pub enum AuthOutcome {
         user: Box<str>,
         /// Raw JSON shown to others as `info`, if any.
         info: Option<Box<str>>,
+        /// What the token grants.
+        grants: Grants,
         /// When the token ends, Unix milliseconds.
         expires_at_ms: Option<u64>,
     },

@@ -7,11 +7,14 @@ use crate::config::RoomSettings;
 use crate::id::{ConnRef, WorkerId};
 use crate::mail::{Origin, Present, RoomCommand};
 use crate::presence::Changes;
-use clarion_protocol::{ClientId, CommandId, Epoch, Offset, Publication, RoomName, Sender};
+use clarion_protocol::{
+    ClientId, CommandId, Epoch, Offset, Position, Publication, RoomName, Sender,
+};
 use clarion_store::Key;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// A room, where it is ordered.
@@ -21,7 +24,9 @@ pub(crate) struct Home {
     pub(crate) name: RoomName,
     pub(crate) settings: RoomSettings,
     pub(crate) log: Log,
-    pub(crate) members: HashMap<ClientId, Member, FixedState>,
+    pub(crate) members: BTreeMap<ClientId, Member>,
+    /// How many sessions each user has here.
+    users: HashMap<Box<str>, u32, FixedState>,
     /// One for each worker that has members now.
     pub(crate) workers: Vec<Subscriber>,
     /// Appends at the store, oldest first; bounded by what connections may have under way.
@@ -68,6 +73,15 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// About what it takes on the wire, bytes.
+    fn weight(&self) -> usize {
+        /// Punctuation, names and the client id.
+        const ENTRY: usize = 80;
+        let info = self.sender.info.as_ref().map_or(0, |info| info.len());
+        let user = self.sender.user.as_ref().map_or(0, |user| user.len());
+        ENTRY + user + info + self.state.as_ref().map_or(0, |state| state.len())
+    }
+
     pub(crate) fn present(&self) -> Present {
         Present { sender: Arc::clone(&self.sender), state: self.state.clone() }
     }
@@ -131,25 +145,87 @@ pub(crate) struct Batch {
 }
 
 impl Home {
+    /// A room with nobody in it, which knows nothing of its log yet.
+    pub(crate) fn new(
+        name: RoomName,
+        generation: u32,
+        settings: RoomSettings,
+        hasher: &FixedState,
+    ) -> Self {
+        Self {
+            generation,
+            name,
+            settings,
+            log: if settings.log.is_some() { Log::Opening(Vec::new()) } else { Log::None },
+            members: BTreeMap::new(),
+            users: HashMap::with_hasher(hasher.clone()),
+            workers: Vec::new(),
+            appends: VecDeque::new(),
+            reads: VecDeque::new(),
+            busy: HashMap::with_hasher(hasher.clone()),
+            batch: Batch::default(),
+            changes: None,
+            counts_only: false,
+            idle_armed: false,
+            dirty: false,
+            starting: false,
+        }
+    }
+
     /// Sessions in the room, those in their grace included.
     pub(crate) fn count(&self) -> u64 {
         self.members.len() as u64
     }
 
+    /// Where the log stands, if there is one and that is known.
+    pub(crate) fn position(&self) -> Option<Position> {
+        match &self.log {
+            Log::Open { epoch, head } => Some(Position::new(epoch.clone(), *head)),
+            Log::None | Log::Opening(_) => None,
+        }
+    }
+
     /// Different users in the room.
     pub(crate) fn users(&self) -> u64 {
-        let mut users: Vec<&str> =
-            self.members.values().filter_map(|member| member.sender.user.as_deref()).collect();
-        users.sort_unstable();
-        users.dedup();
-        users.len() as u64
+        self.users.len() as u64
     }
 
     /// Everybody, ascending by client.
     pub(crate) fn roster(&self) -> Vec<Present> {
-        let mut all: Vec<_> = self.members.values().map(Member::present).collect();
-        all.sort_unstable_by_key(|present| present.sender.client);
-        all
+        self.members.values().map(Member::present).collect()
+    }
+
+    /// At most `limit` members above `after`, ascending, and whether there are more. Stops before
+    /// one that would make the page larger than `bytes`, but never before the first.
+    pub(crate) fn page(
+        &self,
+        after: Option<ClientId>,
+        limit: usize,
+        bytes: usize,
+    ) -> (Vec<Present>, bool) {
+        let above = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut members = self.members.range((above, Bound::Unbounded)).map(|(_, m)| m).peekable();
+        let (mut page, mut left) = (Vec::new(), bytes);
+        while let Some(member) = members.peek() {
+            let weight = member.weight();
+            if page.len() == limit || (weight > left && !page.is_empty()) {
+                return (page, true);
+            }
+            left = left.saturating_sub(weight);
+            page.push(member.present());
+            members.next();
+        }
+        (page, false)
+    }
+
+    /// The member, made if it is new: without connection, and so not yet anybody's to deliver to.
+    pub(crate) fn member(&mut self, client: ClientId, sender: &Arc<Sender>) -> &mut Member {
+        let users = &mut self.users;
+        self.members.entry(client).or_insert_with(|| {
+            let user = sender.user.as_deref().unwrap_or_default();
+            *users.entry(user.into()).or_default() += 1;
+            Member { sender: Arc::clone(sender), state: None, binding: 0, conn: None, watch: false }
+        })
     }
 
     pub(crate) fn watched(&self) -> bool {
@@ -196,7 +272,15 @@ impl Home {
     /// Takes a member out for good.
     pub(crate) fn remove(&mut self, client: ClientId) -> Option<Member> {
         self.seat(client, None, false);
-        self.members.remove(&client)
+        let member = self.members.remove(&client)?;
+        let user = member.sender.user.as_deref().unwrap_or_default();
+        if let Some(sessions) = self.users.get_mut(user) {
+            *sessions -= 1;
+            if *sessions == 0 {
+                self.users.remove(user);
+            }
+        }
+        Some(member)
     }
 
     /// Nobody is here and nothing is under way: the log alone is worth keeping, and the store does.

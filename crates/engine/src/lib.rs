@@ -19,6 +19,7 @@ mod connection;
 pub mod counters;
 pub mod effects;
 pub mod fault;
+mod groups;
 mod home;
 pub mod id;
 mod local;

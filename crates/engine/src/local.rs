@@ -8,13 +8,13 @@ use crate::connection::{Membership, Phase, Seat};
 use crate::effects::Effects;
 use crate::fault::Fault;
 use crate::id::{ConnId, ConnRef, Now};
-use crate::mail::{JoinOutcome, Mail};
+use crate::mail::{JoinBy, JoinOutcome, Mail};
 use crate::presence::wire;
 use crate::shard::Shard;
 use crate::timers::Timer;
 use bytes::Bytes;
 use clarion_protocol::{
-    CommandId, Epoch, Gap, GapReason, Joined, Offset, Position, Reply, RoomName, codec,
+    CommandId, Epoch, Gap, GapReason, Joined, LeftReason, Offset, Position, Reply, RoomName, codec,
 };
 use clarion_store::Page;
 use clarion_websocket::{Opcode, frame};
@@ -86,7 +86,8 @@ impl Shard {
         let local = self.local_at(room, outcome.position.as_ref(), now, fx);
         let page = outcome.page.take();
         let start = outcome.from - 1;
-        self.take_seat(conn, local, outcome.watch, page.is_some().then_some(start));
+        let server = outcome.by == JoinBy::Server;
+        self.take_seat(conn, local, server, outcome.watch, page.is_some().then_some(start));
         let all = outcome.members.as_ref().and_then(|members| members.all.as_deref()).map(wire);
         let joined = Joined {
             from: outcome.position.is_some().then_some(outcome.from),
@@ -95,7 +96,7 @@ impl Shard {
             members: outcome.members.as_ref().map(|members| members.change(all.as_deref())),
         };
         let name = room.as_str();
-        if outcome.server {
+        if outcome.by != JoinBy::Command {
             let frame = self.frame(|out| codec::json::joined(out, name, &joined));
             self.send(conn, frame, now, fx);
         } else if let Some(id) = id {
@@ -106,6 +107,15 @@ impl Shard {
         if let Some(page) = page {
             self.feed(conn, local, page, now, fx);
         }
+        if server {
+            self.settle_groups(conn, room, fx);
+        }
+    }
+
+    /// Who of this worker is in a room.
+    pub(crate) fn members_here(&self, room: &RoomName) -> Vec<ConnId> {
+        let local = self.find_local(room).and_then(|local| self.locals.get(local as usize));
+        local.map(Local::everybody).unwrap_or_default()
     }
 
     /// The room's slot, made if need be, standing at `position`.
@@ -140,7 +150,14 @@ impl Shard {
     }
 
     /// Seats a connection: live, or behind at `after`.
-    fn take_seat(&mut self, conn: ConnId, local: u32, watch: bool, after: Option<Offset>) {
+    fn take_seat(
+        &mut self,
+        conn: ConnId,
+        local: u32,
+        server: bool,
+        watch: bool,
+        after: Option<Offset>,
+    ) {
         let Some(room) = self.locals.get_mut(local as usize) else { return };
         let seat = match after {
             None => {
@@ -153,7 +170,7 @@ impl Shard {
             }
         };
         room.watchers += u32::from(watch);
-        let membership = Membership { local, seat, watch, lost: false, stale: false };
+        let membership = Membership { local, seat, server, watch, lost: false, stale: false };
         if let Some(connection) = self.connection(conn) {
             // Most connections are in few rooms, and there are many connections.
             connection.rooms.reserve_exact(1);
@@ -176,6 +193,25 @@ impl Shard {
             let room = self.locals.remove(local as usize);
             self.local_by_name.remove(&room.name);
         }
+    }
+
+    /// The room's home took a member out.
+    pub(crate) fn on_removed(
+        &mut self,
+        conn: ConnId,
+        room: &RoomName,
+        reason: LeftReason,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        if !self.is_open(conn) {
+            return;
+        }
+        if let Some(local) = self.find_local(room) {
+            self.vacate(conn, local);
+        }
+        let frame = self.frame(|out| codec::json::left(out, room.as_str(), reason));
+        self.send(conn, frame, now, fx);
     }
 
     /// Removes a seat from its table; the one that takes its place there is told.

@@ -9,7 +9,8 @@ use crate::effects::{AuthOutcome, Verdict};
 use crate::id::{ApiId, ConnId, ConnRef, WorkerId};
 use bytes::Bytes;
 use clarion_protocol::{
-    ClientId, CommandId, Epoch, Join, Offset, Position, Publication, Refusal, RoomName, Sender,
+    ClientId, CommandId, Epoch, Join, LeftReason, Offset, Pattern, Position, Publication, Refusal,
+    RoomName, Sender,
 };
 use clarion_store::{Completion, Page};
 use std::net::SocketAddr;
@@ -77,6 +78,24 @@ pub enum Mail {
         /// The frame.
         frame: Bytes,
     },
+    /// To a connection: it is a member of the room no more.
+    Removed {
+        /// The connection.
+        conn: ConnId,
+        /// The room.
+        room: RoomName,
+        /// Why.
+        reason: LeftReason,
+    },
+    /// To every worker, from the group's home: a user is in a group from now on, or no more.
+    Grouped {
+        /// The group's room.
+        room: RoomName,
+        /// Who.
+        user: Box<str>,
+        /// Whether it is in.
+        member: bool,
+    },
     /// To a connection: what came of its command.
     Outcome {
         /// The connection.
@@ -89,7 +108,7 @@ pub enum Mail {
         key: Option<Box<str>>,
         /// The command's type, for the same purpose; only without id.
         command: Option<Box<str>>,
-        /// It was a `$join`, or one by the server.
+        /// It was a join that counts in `limits.rooms`.
         join: bool,
         /// How it ended.
         outcome: Outcome,
@@ -232,12 +251,12 @@ pub enum Origin {
 /// What is to be done to a room.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// `$join`; `server` when the server joins on the connection's behalf.
+    /// `$join`, from wherever it comes.
     Join {
         /// The command's payload.
         join: Join,
-        /// From `$hello.rooms` or by the server itself: answered with `$joined`.
-        server: bool,
+        /// Whose wish it is.
+        by: JoinBy,
     },
     /// `$leave`.
     Leave,
@@ -273,9 +292,67 @@ pub enum What {
         /// Raw JSON, at most 1 KiB.
         value: Box<str>,
     },
+    /// Make members leave.
+    Remove {
+        /// Whom.
+        target: Target,
+        /// What they are told.
+        reason: LeftReason,
+    },
+    /// Put a user into the group whose room this is, or take it out.
+    Group {
+        /// Whom.
+        user: Box<str>,
+        /// Whether it is in from now on.
+        member: bool,
+    },
+    /// Who is in the group whose room this is.
+    GroupUsers {
+        /// Only above this user.
+        after: Option<Box<str>>,
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+/// Whose wish a join is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinBy {
+    /// The client's, by `$join`.
+    Command,
+    /// The client's, by `$hello.rooms`: answered with `$joined`.
+    Hello,
+    /// The server's, for the session's own room, a group or the API: answered with `$joined`, and
+    /// not counted in `limits.rooms`.
+    Server,
+}
+
+/// Sessions, by one of their two names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One session.
+    Client(ClientId),
+    /// All sessions of a user.
+    User(Box<str>),
+}
+
+impl Target {
+    /// Whether a session is meant.
+    #[must_use]
+    pub fn is(&self, sender: &Sender) -> bool {
+        match self {
+            Self::Client(client) => sender.client == Some(*client),
+            Self::User(user) => sender.user.as_ref() == Some(user),
+        }
+    }
 }
 
 impl What {
+    /// Whether it is a join that counts in `limits.rooms`.
+    pub(crate) fn counts_as_room(&self) -> bool {
+        matches!(self, Self::Join { by: JoinBy::Command | JoinBy::Hello, .. })
+    }
+
     /// The command's type.
     #[must_use]
     pub fn command(&self) -> &str {
@@ -286,6 +363,8 @@ impl What {
             Self::History { .. } => "$history",
             Self::Members { .. } => "$members",
             Self::State { .. } => "$state",
+            Self::Remove { .. } => "$left",
+            Self::Group { .. } | Self::GroupUsers { .. } => "group",
         }
     }
 }
@@ -328,6 +407,10 @@ pub enum Outcome {
     },
     /// `$state` worked.
     Stated,
+    /// So many were meant by [`What::Remove`] or [`What::Group`].
+    Count(u64),
+    /// To [`What::GroupUsers`], ascending.
+    Users(Vec<Box<str>>),
 }
 
 /// What a member needs to know to start.
@@ -345,8 +428,8 @@ pub struct JoinOutcome {
     pub members: Option<Snapshot>,
     /// It wants to hear of changes.
     pub watch: bool,
-    /// Answered with `$joined`.
-    pub server: bool,
+    /// Whose wish it was.
+    pub by: JoinBy,
     /// The beginning of what is to be replayed, if anything is.
     pub page: Option<Page>,
 }
@@ -398,6 +481,79 @@ pub enum ApiRequest {
         /// Only this user's.
         user: Option<Box<str>>,
     },
+    /// A page of a room's log; any worker passes it on.
+    History {
+        /// The room.
+        room: RoomName,
+        /// Only above this.
+        after: Option<Position>,
+        /// Only below this; not beside `after`.
+        before: Option<Position>,
+        /// At most so many; `limits.page` holds, too.
+        limit: u32,
+    },
+    /// A page of a room's members; any worker passes it on.
+    Members {
+        /// The room.
+        room: RoomName,
+        /// At most so many; `limits.page` holds, too.
+        limit: Option<u32>,
+        /// Only above this.
+        after: Option<ClientId>,
+    },
+    /// The rooms whose home this worker is, ascending by name: those that somebody is in, or that
+    /// were used within the last half minute.
+    Rooms {
+        /// Only above this name.
+        after: Option<RoomName>,
+        /// At most so many.
+        limit: usize,
+        /// Only those that match.
+        pattern: Option<Pattern>,
+    },
+    /// Close this worker's connections of these sessions with 4006.
+    Disconnect {
+        /// Which.
+        target: Target,
+    },
+    /// Make sessions leave a room that they joined; any worker passes it on. Answered with how many
+    /// left.
+    Kick {
+        /// The room; not one with `$`, since those are the server's to join and leave.
+        room: RoomName,
+        /// Whom.
+        target: Target,
+    },
+    /// Make this worker's connections of these sessions join a room. Answered with how many are
+    /// asked to; one that is in the room already stays as it is.
+    Join {
+        /// The room; not one with `$`.
+        room: RoomName,
+        /// Whom.
+        target: Target,
+    },
+    /// Put a user into a group or take it out; any worker passes it on. Answered with 1 if that
+    /// changed anything, else 0.
+    ///
+    /// Groups are kept in the memory of this process.
+    Group {
+        /// One segment of at most 96 bytes.
+        group: Box<str>,
+        /// One segment of at most 96 bytes; a guest's id is good as long as the guest is here.
+        user: Box<str>,
+        /// Whether it is in from now on.
+        member: bool,
+    },
+    /// Who was put into a group by [`ApiRequest::Group`], ascending; any worker passes it on. Those
+    /// whom a token puts there are the token's to know.
+    GroupUsers {
+        /// One segment of at most 96 bytes.
+        group: Box<str>,
+        /// Only above this user.
+        after: Option<Box<str>>,
+        /// At most so many.
+        limit: usize,
+    },
 }
 
 /// What a worker answers the HTTP API.
@@ -420,6 +576,42 @@ pub enum ApiAnswer {
     Stats(Box<Counters>),
     /// To [`ApiRequest::Clients`].
     Clients(Vec<ClientRow>),
+    /// To [`ApiRequest::History`].
+    History {
+        /// The page, ascending.
+        page: Page,
+    },
+    /// To [`ApiRequest::Members`].
+    Members {
+        /// The page, ascending by client.
+        members: Vec<Present>,
+        /// Sessions in all.
+        count: u64,
+        /// Users in all.
+        users: u64,
+        /// There are more.
+        more: bool,
+    },
+    /// To [`ApiRequest::Rooms`].
+    Rooms(Vec<RoomRow>),
+    /// To [`ApiRequest::Disconnect`], [`ApiRequest::Kick`], [`ApiRequest::Join`] and
+    /// [`ApiRequest::Group`].
+    Count(u64),
+    /// To [`ApiRequest::GroupUsers`].
+    Users(Vec<Box<str>>),
+}
+
+/// One room, for `GET /v1/rooms`.
+#[derive(Clone, Debug)]
+pub struct RoomRow {
+    /// Its name.
+    pub room: RoomName,
+    /// Sessions in it, those in their grace included.
+    pub members: u64,
+    /// Different users.
+    pub users: u64,
+    /// The log's head; `None` in a room without log.
+    pub position: Option<Position>,
 }
 
 /// One connection, for `GET /clients`.

@@ -6,13 +6,13 @@
 
 use crate::effects::Effects;
 use crate::fault::Fault;
-use crate::home::{Home, Log, Member, PendingRead};
+use crate::home::{Home, Log, PendingRead};
 use crate::id::{ConnRef, Now};
-use crate::mail::{JoinOutcome, Origin, Outcome, RoomCommand, What};
+use crate::mail::{JoinBy, JoinOutcome, Mail, Origin, Outcome, RoomCommand, Target, What};
 use crate::room::{FETCH_LIMIT, asker, clip, read};
 use crate::shard::Shard;
 use crate::timers::{HomeId, Timer};
-use clarion_protocol::{ClientId, Join, Offset, Position, Refusal, RoomName};
+use clarion_protocol::{ClientId, Join, Offset, Refusal, RoomName};
 use clarion_store::{Page, Range};
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ impl Shard {
         now: Now,
         fx: &mut impl Effects,
     ) {
-        let What::Join { join, server } = &command.what else { return };
+        let What::Join { join, by } = &command.what else { return };
         let Origin::Connection { conn, binding, sender } = &command.origin else { return };
         let client = sender.client.expect("a session has a client id");
         let outranked = !self.planted.is(Fault::DoubleResume);
@@ -68,8 +68,12 @@ impl Shard {
         if home.members.get(&client).is_some_and(|member| {
             member.conn == Some(*conn) || (member.binding > *binding && outranked)
         }) {
-            let refusal = Outcome::Refused(Refusal::already_joined());
-            return self.tell(asker(command), &command.room, refusal, fx);
+            // What the server wanted is so already; the client never asked.
+            let outcome = match by {
+                JoinBy::Server => Outcome::Count(0),
+                JoinBy::Command | JoinBy::Hello => Outcome::Refused(Refusal::already_joined()),
+            };
+            return self.tell(asker(command), &command.room, outcome, fx);
         }
         self.flush(id, fx);
         self.catch_up_worker(id, conn.worker, fx);
@@ -79,21 +83,12 @@ impl Shard {
         let is_new = !home.members.contains_key(&client);
         // Its own snapshot tells the first that watches of itself.
         let watched = home.watched();
-        let member = home.members.entry(client).or_insert_with(|| Member {
-            sender: Arc::clone(sender),
-            state: None,
-            binding: 0,
-            conn: None,
-            watch: false,
-        });
-        let renewed = !is_new && member.sender != *sender;
+        let member = home.member(client, sender);
+        let renewed = member.sender != *sender;
         member.sender = Arc::clone(sender);
         member.binding = *binding;
         home.seat(client, Some(*conn), watch);
-        let position = match &home.log {
-            Log::Open { epoch, head } => Some(Position::new(epoch.clone(), *head)),
-            Log::None | Log::Opening(_) => None,
-        };
+        let position = home.position();
         let head = position.as_ref().map_or(0, |position| position.offset);
         let page = page.map(|page| clip(page, head));
         let first_sent = page.as_ref().and_then(|page| page.publications.first());
@@ -114,9 +109,8 @@ impl Shard {
             self.note_changed(id, client, now);
         }
         let members = if join.members { self.snapshot(id) } else { None };
-        let server = *server;
-        let outcome =
-            JoinOutcome { client, position, from, recovered, members, watch, server, page };
+        let by = *by;
+        let outcome = JoinOutcome { client, position, from, recovered, members, watch, by, page };
         self.tell(asker(command), &room, Outcome::Joined(Box::new(outcome)), fx);
     }
 
@@ -135,6 +129,42 @@ impl Shard {
         let room = home.name.clone();
         self.note_left(id, left.present(), now);
         self.tell(asker(command), &room, Outcome::Left, fx);
+        self.check_idle(id, now);
+    }
+
+    /// Takes members out on the server's behalf and tells them why.
+    pub(crate) fn remove(
+        &mut self,
+        id: HomeId,
+        command: &RoomCommand,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let What::Remove { target, reason } = &command.what else { return };
+        self.flush(id, fx);
+        let Some(home) = self.home(id) else { return };
+        let clients: Vec<ClientId> = match target {
+            Target::Client(client) => {
+                home.members.contains_key(client).then_some(*client).into_iter().collect()
+            }
+            Target::User(_) => {
+                let meant = home.members.iter().filter(|(_, member)| target.is(&member.sender));
+                meant.map(|(client, _)| *client).collect()
+            }
+        };
+        for client in &clients {
+            let Some(home) = self.home(id) else { return };
+            let conn = home.members.get(client).and_then(|member| member.conn);
+            let Some(left) = home.remove(*client) else { continue };
+            if let Some(ConnRef { worker, conn }) = conn {
+                let (room, reason) = (command.room.clone(), *reason);
+                fx.post(worker, Mail::Removed { conn, room, reason });
+            }
+            self.note_left(id, left.present(), now);
+        }
+        let count = clients.len() as u64;
+        self.tell(asker(command), &command.room, Outcome::Count(count), fx);
+        self.check_idle_now(id);
         self.check_idle(id, now);
     }
 
@@ -170,14 +200,11 @@ impl Shard {
     }
 
     pub(crate) fn members(&mut self, id: HomeId, command: &RoomCommand, fx: &mut impl Effects) {
-        let page = self.config.limits.page;
+        let (page, bytes) = (self.config.limits.page, self.config.limits.delivery_bytes);
         let What::Members { limit, after } = &command.what else { return };
         let Some(home) = self.home(id) else { return };
         let limit = limit.unwrap_or(page).min(page) as usize;
-        let mut members = home.roster();
-        members.retain(|present| *after < present.sender.client || after.is_none());
-        let more = members.len() > limit;
-        members.truncate(limit);
+        let (members, more) = home.page(*after, limit, bytes);
         let (count, users, room) = (home.count(), home.users(), home.name.clone());
         self.tell(asker(command), &room, Outcome::Members { members, count, users, more }, fx);
         self.check_idle_now(id);

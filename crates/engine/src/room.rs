@@ -6,7 +6,7 @@
 
 use crate::effects::Effects;
 use crate::fault::Fault;
-use crate::home::{Asker, Batch, Busy, Home, Log, PendingAppend, PendingRead};
+use crate::home::{Asker, Busy, Home, Log, PendingAppend, PendingRead};
 use crate::id::{ConnRef, Now, WorkerId};
 use crate::mail::{ApiAnswer, Mail, Origin, Outcome, RoomCommand, What};
 use crate::router::addressed_session;
@@ -18,7 +18,6 @@ use clarion_protocol::{
 };
 use clarion_store::{Appended, Completion, Key, Page, Range, Request, Standing, StoreError};
 use clarion_websocket::{Opcode, frame};
-use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// Deliveries of one room are posted when they reach so many bytes, or when the turn ends.
@@ -35,6 +34,11 @@ impl Shard {
     pub(crate) fn on_command(&mut self, command: RoomCommand, now: Now, fx: &mut impl Effects) {
         if let Some(client) = addressed_session(&command.room) {
             return self.on_addressed(client, command, fx);
+        }
+        match command.what {
+            What::Group { .. } => return self.order_group(&command, fx),
+            What::GroupUsers { .. } => return self.group_users(&command, fx),
+            _ => {}
         }
         if matches!(command.room.kind(), RoomKind::All) {
             return self.on_broadcast(command, fx);
@@ -58,24 +62,8 @@ impl Shard {
         }
         self.home_generation = self.home_generation.wrapping_add(1);
         let settings = self.config.room(room);
-        let hasher = self.router.hasher();
-        let index = self.homes.insert(Home {
-            generation: self.home_generation,
-            name: room.clone(),
-            settings,
-            log: if settings.log.is_some() { Log::Opening(Vec::new()) } else { Log::None },
-            members: HashMap::with_hasher(hasher.clone()),
-            workers: Vec::new(),
-            appends: std::collections::VecDeque::new(),
-            reads: std::collections::VecDeque::new(),
-            busy: HashMap::with_hasher(hasher),
-            batch: Batch::default(),
-            changes: None,
-            counts_only: false,
-            idle_armed: false,
-            dirty: false,
-            starting: false,
-        }) as u32;
+        let home = Home::new(room.clone(), self.home_generation, settings, &self.router.hasher());
+        let index = self.homes.insert(home) as u32;
         let id = HomeId { index, generation: self.home_generation };
         self.home_by_name.insert(room.clone(), index);
         if settings.log.is_some() {
@@ -110,6 +98,9 @@ impl Shard {
             What::Leave => self.leave(id, &command, now, fx),
             What::Members { .. } => self.members(id, &command, fx),
             What::State { .. } => self.state(id, &command, now, fx),
+            What::Remove { .. } => self.remove(id, &command, now, fx),
+            // Told apart before there is a home.
+            What::Group { .. } | What::GroupUsers { .. } => {}
         }
     }
 
@@ -486,10 +477,7 @@ impl Shard {
     pub(crate) fn catch_up_worker(&mut self, id: HomeId, worker: WorkerId, fx: &mut impl Effects) {
         self.flush(id, fx);
         let Some(home) = self.home(id) else { return };
-        let position = match &home.log {
-            Log::Open { epoch, head } => Some(Position::new(epoch.clone(), *head)),
-            Log::None | Log::Opening(_) => None,
-        };
+        let position = home.position();
         let room = home.name.clone();
         let Some(subscriber) = home.subscriber(worker) else { return };
         if std::mem::replace(&mut subscriber.skipped, false) {
@@ -716,11 +704,15 @@ impl Shard {
                         ApiAnswer::Published { position, time_ms, duplicate, members }
                     }
                     Outcome::Refused(refusal) => ApiAnswer::Refused(refusal),
-                    Outcome::Joined(_)
-                    | Outcome::Left
-                    | Outcome::History { .. }
-                    | Outcome::Members { .. }
-                    | Outcome::Stated => unreachable!("the API only publishes"),
+                    Outcome::History { page } => ApiAnswer::History { page },
+                    Outcome::Members { members, count, users, more } => {
+                        ApiAnswer::Members { members, count, users, more }
+                    }
+                    Outcome::Count(count) => ApiAnswer::Count(count),
+                    Outcome::Users(users) => ApiAnswer::Users(users),
+                    Outcome::Joined(_) | Outcome::Left | Outcome::Stated => {
+                        unreachable!("the API is no member")
+                    }
                 };
                 fx.answer(api, answer);
             }
@@ -744,7 +736,7 @@ pub(crate) fn asker(command: &RoomCommand) -> Asker {
     let id = command.id.clone();
     // Only a failure without id needs to be named by its command.
     let name = id.is_none().then(|| command.what.command().into());
-    let join = matches!(command.what, What::Join { .. });
+    let join = command.what.counts_as_room();
     Asker { origin: command.origin.clone(), id, key, command: name, join }
 }
 

@@ -6,15 +6,15 @@
 
 use crate::config::GUEST_PREFIX;
 use crate::connection::{Hello, Phase, Waiting};
-use crate::effects::{AuthOutcome, Credentials, Effects};
+use crate::effects::{AuthOutcome, Credentials, Effects, Grants};
 use crate::fault::Fault;
 use crate::id::{ConnId, ConnRef, Now};
 use crate::mail::{Mail, Origin, RoomCommand, What};
 use crate::shard::Shard;
 use crate::ticket::Ticket;
 use clarion_protocol::{
-    ClientId, CommandId, Join, Joined, Refusal, RoomKind, RoomName, Sender, Welcome, WelcomeLimits,
-    close, codec,
+    ClientId, CommandId, Join, Joined, Refusal, RoomKind, RoomName, Sender, UserId, Welcome,
+    WelcomeLimits, close, codec,
 };
 use std::sync::Arc;
 
@@ -68,6 +68,7 @@ impl Shard {
             // A token beside the ticket must name the same user; it is verified first.
             connection.sender = Some(Arc::new(ticket.sender));
             connection.guest = ticket.guest;
+            connection.grants = ticket.grants.kept();
             connection.expires_at_ms = ticket.token_expires_at_ms;
             connection.resumed = true;
             if hello.token.is_none() {
@@ -90,6 +91,7 @@ impl Shard {
         now: Now,
         fx: &mut impl Effects,
     ) {
+        let rooms_max = self.config.limits.rooms;
         let Some(connection) = self.connection(conn) else { return };
         if connection.phase == Phase::Open {
             return self.on_refreshed(conn, outcome, now, fx);
@@ -98,7 +100,11 @@ impl Shard {
             return;
         }
         match outcome {
-            AuthOutcome::User { user, info, expires_at_ms } => {
+            AuthOutcome::User { user, info, grants, expires_at_ms } => {
+                if let Err(why) = check_identity(&user, &grants, rooms_max) {
+                    let outcome = AuthOutcome::Denied(why);
+                    return self.on_authenticated(conn, outcome, now, fx);
+                }
                 let resumed = connection.resumed
                     && connection.sender.as_ref().is_some_and(|s| s.user.as_ref() == Some(&user));
                 let kept = connection.sender.take().filter(|_| resumed);
@@ -107,6 +113,7 @@ impl Shard {
                 let Some(connection) = self.connection(conn) else { return };
                 connection.resumed = resumed;
                 connection.guest = false;
+                connection.grants = grants.kept();
                 connection.expires_at_ms = expires_at_ms.unwrap_or(0);
                 let sender = Sender { client: Some(client), user: Some(user), info };
                 connection.sender = Some(Arc::new(sender));
@@ -117,6 +124,7 @@ impl Shard {
                 let Some(connection) = self.connection(conn) else { return };
                 connection.resumed = false;
                 connection.guest = true;
+                connection.grants = None;
                 connection.expires_at_ms = 0;
                 let user = Some(format!("{GUEST_PREFIX}{client}").into());
                 connection.sender =
@@ -219,6 +227,10 @@ impl Shard {
         self.welcome(conn, id.as_ref(), now, fx);
         self.arm(conn, now);
         self.join_own(conn, &rooms, now, fx);
+        for room in self.groups_of(conn) {
+            let join = position_only(&rooms, &room);
+            self.join_by_server(conn, room, join, fx);
+        }
         for (room, join) in rooms {
             if !room.kind().is_special() {
                 self.join_wanted(conn, room, join, now, fx);
@@ -237,12 +249,13 @@ impl Shard {
         let (guest, resumed) = (connection.guest, connection.resumed);
         let token_expires_at_ms = connection.expires_at_ms;
         let Some(sender) = connection.sender.clone() else { return };
+        let grants = connection.grants.as_deref().cloned().unwrap_or_default();
         let mut expires_at_ms = now.wall_ms + ttl_ms;
         if token_expires_at_ms > 0 {
             expires_at_ms = expires_at_ms.min(token_expires_at_ms);
         }
         let ticket =
-            Ticket { sender: (*sender).clone(), guest, expires_at_ms, token_expires_at_ms };
+            Ticket { sender: (*sender).clone(), grants, guest, expires_at_ms, token_expires_at_ms };
         let mut nonce = [0; 8];
         fx.entropy(&mut nonce);
         let ticket = self.tickets.issue(&ticket, nonce);
@@ -287,10 +300,8 @@ impl Shard {
             let frame = self.frame(|out| codec::json::joined(out, room.as_str(), &joined));
             return self.send(conn, frame, now, fx);
         }
-        let position = wanted.iter().find(|(wanted, _)| *wanted == room);
-        let after = position.and_then(|(_, join)| join.after.clone());
-        let join = Join { after, last: None, members: false };
-        self.forward(conn, room, None, What::Join { join, server: true }, fx);
+        let join = position_only(wanted, &room);
+        self.join_by_server(conn, room, join, fx);
     }
 
     /// Whether a room is the session's own.
@@ -314,7 +325,7 @@ impl Shard {
         let Some(connection) = self.connection(conn) else { return };
         let Some(sender) = connection.sender.clone() else { return };
         connection.under_way += 1;
-        connection.joining += u32::from(matches!(what, What::Join { .. }));
+        connection.joining += u32::from(what.counts_as_room());
         let binding = connection.binding;
         let origin = Origin::Connection { conn: ConnRef { worker, conn }, binding, sender };
         fx.post(home, Mail::Command(Box::new(RoomCommand { origin, room, id, what })));
@@ -332,6 +343,7 @@ impl Shard {
         now: Now,
         fx: &mut impl Effects,
     ) {
+        let rooms_max = self.config.limits.rooms;
         let Some(connection) = self.connection(conn) else { return };
         let Some(id) = connection.waiting.as_mut().and_then(|waiting| waiting.refresh.take())
         else {
@@ -340,9 +352,17 @@ impl Shard {
         connection.under_way -= 1;
         let own = connection.sender.as_ref().and_then(|sender| sender.user.clone());
         let refusal = match outcome {
-            AuthOutcome::User { user, expires_at_ms, .. } if Some(&user) == own.as_ref() => {
+            AuthOutcome::User { user, grants, expires_at_ms, .. }
+                if Some(&user) == own.as_ref()
+                    && check_identity(&user, &grants, rooms_max).is_ok() =>
+            {
+                let before = self.groups_of(conn);
+                let Some(connection) = self.connection(conn) else { return };
+                connection.grants = grants.kept();
                 connection.expires_at_ms = expires_at_ms.unwrap_or(0);
+                connection.refresh_told = false;
                 self.arm(conn, now);
+                self.regroup(conn, &before, fx);
                 let reply = clarion_protocol::Reply::Refreshed { expires_at_ms };
                 if let Some(id) = &id {
                     let frame = self.frame(|out| codec::json::reply(out, id, None, &reply));
@@ -359,6 +379,29 @@ impl Shard {
         self.refuse(conn, id.as_ref(), None, None, Some("$refresh"), &refusal, now, fx);
         self.check_commands(conn, fx);
     }
+}
+
+/// How the server joins a room of its own choosing: from the client's position, if it has one.
+fn position_only(wanted: &[(RoomName, Join)], room: &RoomName) -> Join {
+    let wanted = wanted.iter().find(|(wanted, _)| wanted == room);
+    Join { after: wanted.and_then(|(_, join)| join.after.clone()), last: None, members: false }
+}
+
+/// What a token may say: section 1, "User and group ids", and section 3, "Who is this".
+fn check_identity(user: &str, grants: &Grants, rooms_max: usize) -> Result<(), &'static str> {
+    if UserId::validate_segment(user).is_err() {
+        return Err("the token's user is not one segment of at most 96 bytes");
+    }
+    if user.starts_with(GUEST_PREFIX) {
+        return Err("the token's user begins as only a guest's may");
+    }
+    if grants.groups.iter().any(|group| UserId::validate_segment(group).is_err()) {
+        return Err("a group of the token is not one segment of at most 96 bytes");
+    }
+    if grants.groups.len() > rooms_max {
+        return Err("the token has more groups than one session can be in rooms");
+    }
+    Ok(())
 }
 
 fn new_client(fx: &mut impl Effects) -> ClientId {

@@ -11,6 +11,7 @@ use crate::connection::{Bucket, Connection, Endpoint, Open, Phase, pause};
 use crate::counters::Counters;
 use crate::effects::Effects;
 use crate::fault::{Fault, Planted};
+use crate::groups::Groups;
 use crate::home::Home;
 use crate::id::{ConnId, ConnRef, Now, WorkerId};
 use crate::local::Local;
@@ -20,12 +21,15 @@ use crate::session::Binding;
 use crate::ticket::Tickets;
 use crate::timers::{HomeId, Timer, Timers};
 use bytes::Bytes;
-use clarion_protocol::{ClientId, ErrorName, Refusal, RoomName, close};
+use clarion_protocol::{ClientId, ErrorName, Refusal, RoomName, close, codec};
 use clarion_websocket::{self as websocket, CloseCode, Event, Opcode, frame};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use slab::Slab;
 use std::sync::Arc;
+
+/// How long before its token expires a client is asked for a new one: spec section 4, `$refresh`.
+const REFRESH_AHEAD_MS: u64 = 60_000;
 
 /// The state of one worker: its connections, the rooms and sessions whose home it is, and the rooms
 /// in which its connections are.
@@ -58,6 +62,7 @@ pub struct Shard {
     /// Sessions whose home this is: one for each that has a connection anywhere.
     pub(crate) sessions: HashMap<ClientId, Binding, FixedState>,
     pub(crate) bindings: u64,
+    pub(crate) groups: Groups,
     pub(crate) questions: u64,
     pub(crate) timers: Timers,
     pub(crate) counters: Counters,
@@ -90,7 +95,8 @@ impl Shard {
             skipped: Vec::new(),
             all_skipped: Vec::new(),
             mail_paused: Vec::new(),
-            sessions: HashMap::with_hasher(hasher),
+            sessions: HashMap::with_hasher(hasher.clone()),
+            groups: Groups::new(hasher),
             bindings: 0,
             questions: 0,
             timers: Timers::default(),
@@ -132,12 +138,14 @@ impl Shard {
             hello,
             guest: false,
             resumed: false,
+            refresh_told: false,
             ended: false,
             reading: false,
             lost_all: false,
             paused: 0,
             websocket: websocket::Connection::server(),
             sender: None,
+            grants: None,
             binding: 0,
             expires_at_ms: 0,
             rooms: Vec::new(),
@@ -288,6 +296,8 @@ impl Shard {
                     self.unicast(conn, frame, now, fx);
                 }
             }
+            Mail::Removed { conn, room, reason } => self.on_removed(conn, &room, reason, now, fx),
+            Mail::Grouped { room, user, member } => self.on_grouped(&room, &user, member, fx),
             Mail::Outcome { conn, room, id, key, command, join, outcome } => {
                 let (id, key, command) = (id.as_ref(), key.as_deref(), command.as_deref());
                 self.on_outcome(conn, &room, id, key, command, join, outcome, now, fx);
@@ -307,7 +317,7 @@ impl Shard {
                 self.on_decided(conn, token, verdict, now, fx);
             }
             Mail::Authenticated { conn, outcome } => self.on_authenticated(conn, outcome, now, fx),
-            Mail::Api { api, request } => self.on_api(api, request, fx),
+            Mail::Api { api, request } => self.on_api(api, request, now, fx),
         }
     }
 
@@ -607,7 +617,8 @@ impl Shard {
                 connection.last_input_us + heartbeat.interval_ms * 1_000
             });
             if connection.expires_at_ms > 0 {
-                let left_ms = connection.expires_at_ms.saturating_sub(now.wall_ms);
+                let ahead_ms = if connection.refresh_told { 0 } else { REFRESH_AHEAD_MS };
+                let left_ms = connection.expires_at_ms.saturating_sub(now.wall_ms + ahead_ms);
                 due_us = due_us.min(now.mono_us + left_ms * 1_000);
             }
         }
@@ -637,6 +648,14 @@ impl Shard {
         } else if matches!(connection.phase, Phase::Open | Phase::Echo) {
             if connection.expires_at_ms > 0 && connection.expires_at_ms <= now.wall_ms {
                 self.close(conn, close::TOKEN_EXPIRED, "the token expired", now, fx);
+            } else if connection.expires_at_ms > 0
+                && !connection.refresh_told
+                && connection.expires_at_ms <= now.wall_ms + REFRESH_AHEAD_MS
+            {
+                connection.refresh_told = true;
+                let expires_at_ms = connection.expires_at_ms;
+                let frame = self.frame(|out| codec::json::refresh(out, expires_at_ms));
+                self.send(conn, frame, now, fx);
             } else if connection.paused != 0 {
                 // It is we who do not listen.
                 connection.last_input_us = now.mono_us;

@@ -1,16 +1,17 @@
 //! Resume tickets: everything a session is, authenticated, in the client's keeping.
 //!
-//! A ticket is `base64url(version ‖ nonce ‖ client id ‖ expiries ‖ flags ‖ user ‖ info ‖ MAC)`. Any worker
+//! A ticket is `base64url(version ‖ nonce ‖ client id ‖ expiries ‖ flags ‖ user ‖ groups ‖ info ‖ MAC)`. Any worker
 //! and any node that has the key verifies it without asking anyone; the server keeps nothing.
 //! It is authenticated, not encrypted: it says to the client only what the client knows.
 
+use crate::effects::Grants;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clarion_protocol::{ClientId, Sender};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAC_SIZE: usize = 16;
 const GUEST: u8 = 1;
 const INFO: u8 = 2;
@@ -19,6 +20,7 @@ const INFO: u8 = 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub(crate) sender: Sender,
+    pub(crate) grants: Grants,
     pub(crate) guest: bool,
     /// When the ticket ends, Unix milliseconds.
     pub(crate) expires_at_ms: u64,
@@ -51,6 +53,12 @@ impl Tickets {
         let user = ticket.sender.user.as_deref().unwrap_or_default();
         bytes.push(u8::try_from(user.len()).expect("user ids have at most 96 bytes"));
         bytes.extend_from_slice(user.as_bytes());
+        // A group is one segment, so it has no `/`.
+        let groups = ticket.grants.groups.join("/");
+        bytes.extend_from_slice(
+            &u32::try_from(groups.len()).expect("tokens are small").to_be_bytes(),
+        );
+        bytes.extend_from_slice(groups.as_bytes());
         bytes.extend_from_slice(info.unwrap_or_default().as_bytes());
         let mac = self.mac.clone().chain_update(&bytes).finalize().into_bytes();
         bytes.extend_from_slice(&mac[..MAC_SIZE]);
@@ -69,7 +77,10 @@ impl Tickets {
         let expires_at_ms = u64::from_be_bytes(take(&mut rest)?);
         let token_expires_at_ms = u64::from_be_bytes(take(&mut rest)?);
         let [flags, user_size] = take(&mut rest)?;
-        let (user, info) = rest.split_at_checked(usize::from(user_size))?;
+        let (user, mut rest) = rest.split_at_checked(usize::from(user_size))?;
+        let groups_size = u32::from_be_bytes(take(&mut rest)?);
+        let (groups, info) = rest.split_at_checked(usize::try_from(groups_size).ok()?)?;
+        let groups = std::str::from_utf8(groups).ok()?;
         let user = std::str::from_utf8(user).ok()?.into();
         let info = std::str::from_utf8(info).ok()?;
         if version != VERSION || expires_at_ms <= now_ms {
@@ -78,7 +89,9 @@ impl Tickets {
         let info = (flags & INFO != 0).then(|| info.into());
         let sender = Sender { client: Some(client), user: Some(user), info };
         let guest = flags & GUEST != 0;
-        Some(Ticket { sender, guest, expires_at_ms, token_expires_at_ms })
+        let groups = groups.split('/').filter(|group| !group.is_empty()).map(Into::into);
+        let grants = Grants { groups: groups.collect() };
+        Some(Ticket { sender, grants, guest, expires_at_ms, token_expires_at_ms })
     }
 }
 
@@ -105,6 +118,7 @@ mod tests {
                 user: Some("ada".into()),
                 info: Some("{\"name\":\"Ada\"}".into()),
             },
+            grants: Grants { groups: vec!["staff".into(), "berlin".into()] },
             guest: false,
             expires_at_ms: 1_000,
             token_expires_at_ms: 900,

@@ -2,7 +2,7 @@
 
 use crate::rng::Rng;
 use bytes::Bytes;
-use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Question, Verdict};
+use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Grants, Question, Verdict};
 use clarion_engine::mail::ApiAnswer;
 use clarion_engine::{ApiId, ConnId, Mail, WorkerId};
 use clarion_store::Request;
@@ -179,9 +179,12 @@ impl Effects for Driver {
         let outcome = match credentials {
             Credentials::None => AuthOutcome::Guest,
             Credentials::Token(token) => match token.strip_prefix("user:") {
-                Some(user) => {
-                    AuthOutcome::User { user: user.into(), info: None, expires_at_ms: None }
-                }
+                Some(user) => AuthOutcome::User {
+                    user: user.into(),
+                    info: None,
+                    grants: Grants::default(),
+                    expires_at_ms: None,
+                },
                 None => AuthOutcome::Denied("no such token"),
             },
         };

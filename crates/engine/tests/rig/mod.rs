@@ -1,10 +1,12 @@
 //! One shard and its clients in one thread, with a prompt store and time that only moves by hand.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use bytes::Bytes;
 use clarion_engine::config::{
     Config, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
 };
-use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Question, Verdict};
+use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Grants, Question, Verdict};
 use clarion_engine::mail::{ApiAnswer, ApiRequest, ClientRow};
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
 use clarion_protocol::Pattern;
@@ -198,12 +200,18 @@ impl Rig {
         self.settle();
     }
 
-    pub(crate) fn rows(&mut self) -> Vec<ClientRow> {
-        let request = ApiRequest::Clients { after: None, limit: 100, room: None, user: None };
+    /// What the HTTP API is answered.
+    pub(crate) fn api(&mut self, request: ApiRequest) -> ApiAnswer {
         let mail = Mail::Api { api: ApiId(1), request };
         self.shard.on_mail(mail, self.effects.now, &mut self.effects);
-        match self.effects.answers.pop() {
-            Some(ApiAnswer::Clients(rows)) => rows,
+        self.settle();
+        assert_eq!(self.effects.answers.len(), 1, "exactly one answer");
+        self.effects.answers.pop().unwrap()
+    }
+
+    pub(crate) fn rows(&mut self) -> Vec<ClientRow> {
+        match self.api(ApiRequest::Clients { after: None, limit: 100, room: None, user: None }) {
+            ApiAnswer::Clients(rows) => rows,
             other => panic!("{other:?}"),
         }
     }
@@ -297,16 +305,19 @@ impl Effects for Rigged {
         Some(if question.room.as_str() == "no" { Verdict::Deny } else { Verdict::Allow })
     }
 
+    /// `user:ada group:staff group:berlin expires:1700000000000`, with everything but the user left
+    /// out at will.
     fn authenticate(&mut self, _: ConnId, credentials: &Credentials) -> Option<AuthOutcome> {
-        Some(match credentials {
-            Credentials::None => AuthOutcome::Guest,
-            Credentials::Token(token) => match token.strip_prefix("user:") {
-                Some(user) => {
-                    AuthOutcome::User { user: user.into(), info: None, expires_at_ms: None }
-                }
-                None => AuthOutcome::Denied("not a token"),
-            },
-        })
+        let Credentials::Token(token) = credentials else { return Some(AuthOutcome::Guest) };
+        let said = |name: &'static str| {
+            token.split(' ').filter_map(move |part| part.strip_prefix(name)).map(Box::<str>::from)
+        };
+        let Some(user) = said("user:").next() else {
+            return Some(AuthOutcome::Denied("not a token"));
+        };
+        let grants = Grants { groups: said("group:").collect() };
+        let expires_at_ms = said("expires:").next().map(|at| at.parse().unwrap());
+        Some(AuthOutcome::User { user, info: None, grants, expires_at_ms })
     }
 
     fn answer(&mut self, _: ApiId, answer: ApiAnswer) {

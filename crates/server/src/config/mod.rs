@@ -90,6 +90,7 @@ pub(crate) struct Limits {
     pub(crate) publish_per_s: u32,
     pub(crate) page: u32,
     pub(crate) homes: usize,
+    pub(crate) group_users: usize,
     /// From the accepted socket to the `$welcome`; the front gives it to the HTTP headers, too.
     pub(crate) handshake: Span,
     pub(crate) close: Span,

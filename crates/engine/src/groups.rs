@@ -1,0 +1,209 @@
+//! Who is in which group, and how a session gets into its groups' rooms and out of them.
+//!
+//! A user is in a group because the HTTP API said so, or a session is because its token does. What
+//! the API says is ordered by the home of the group's room, which tells every worker; so all
+//! workers know the same, and a session that comes finds its groups without asking anybody. What
+//! the token says is in the session's ticket.
+//!
+//! Kept in memory: a restarted process knows the tokens' groups only.
+
+use crate::config::GUEST_PREFIX;
+use crate::effects::Effects;
+use crate::id::ConnId;
+use crate::mail::{JoinBy, Mail, Outcome, RoomCommand, Target, What};
+use crate::room::asker;
+use crate::shard::Shard;
+use clarion_protocol::{ErrorName, Join, LeftReason, Refusal, RoomKind, RoomName};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The groups that the API made.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    /// The groups of each user, on every worker the same.
+    by_user: HashMap<Box<str>, BTreeSet<RoomName>, FixedState>,
+    /// The users of each group whose home this worker is; the order is by these. At most
+    /// `limits.group_users` of them in all.
+    by_group: BTreeMap<RoomName, BTreeSet<Box<str>>>,
+    users: usize,
+}
+
+impl Groups {
+    pub(crate) fn new(hasher: FixedState) -> Self {
+        Self { by_user: HashMap::with_hasher(hasher), by_group: BTreeMap::new(), users: 0 }
+    }
+
+    /// The rooms of a user's groups, ascending.
+    pub(crate) fn of(&self, user: &str) -> impl Iterator<Item = &RoomName> {
+        self.by_user.get(user).into_iter().flatten()
+    }
+
+    fn has(&self, user: &str, room: &RoomName) -> bool {
+        self.by_user.get(user).is_some_and(|rooms| rooms.contains(room))
+    }
+
+    /// At the group's home: says whether anything changed.
+    fn order(&mut self, room: &RoomName, user: &str, member: bool) -> bool {
+        if member {
+            let added = self.by_group.entry(room.clone()).or_default().insert(user.into());
+            self.users += usize::from(added);
+            return added;
+        }
+        let Some(users) = self.by_group.get_mut(room) else { return false };
+        let removed = users.remove(user);
+        self.users -= usize::from(removed);
+        if users.is_empty() {
+            self.by_group.remove(room);
+        }
+        removed
+    }
+
+    fn note(&mut self, room: &RoomName, user: &str, member: bool) {
+        if member {
+            self.by_user.entry(user.into()).or_default().insert(room.clone());
+        } else if let Some(rooms) = self.by_user.get_mut(user) {
+            rooms.remove(room);
+            if rooms.is_empty() {
+                self.by_user.remove(user);
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// At the group's home: the API puts a user in, or takes it out.
+    pub(crate) fn order_group(&mut self, command: &RoomCommand, fx: &mut impl Effects) {
+        let What::Group { user, member } = &command.what else { return };
+        let (limit, rooms_max) = (self.config.limits.group_users, self.config.limits.rooms);
+        let refusal = if !matches!(command.room.kind(), RoomKind::Group(_)) {
+            Some(Refusal::new(ErrorName::BadRoom, "this room is not a group's"))
+        } else if *member && self.groups.users >= limit && !self.groups.has(user, &command.room) {
+            Some(
+                Refusal::unavailable("groups have as many users as they may")
+                    .with_limit(limit as u64),
+            )
+        } else if *member && self.groups.of(user).count() >= rooms_max {
+            let rule = "one user can be in no more groups";
+            Some(Refusal::new(ErrorName::RateLimited, rule).with_limit(rooms_max as u64))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return self.tell(asker(command), &command.room, Outcome::Refused(refusal), fx);
+        }
+        let changed = self.groups.order(&command.room, user, *member);
+        if changed {
+            for to in self.router.workers() {
+                let (room, user) = (command.room.clone(), user.clone());
+                fx.post(to, Mail::Grouped { room, user, member: *member });
+            }
+        }
+        let outcome = Outcome::Count(u64::from(changed));
+        self.tell(asker(command), &command.room, outcome, fx);
+    }
+
+    /// At the group's home: whom the API put in.
+    pub(crate) fn group_users(&mut self, command: &RoomCommand, fx: &mut impl Effects) {
+        let What::GroupUsers { after, limit } = &command.what else { return };
+        let users = self.groups.by_group.get(&command.room);
+        let users = users.into_iter().flatten().filter(|user| after.as_ref() < Some(*user));
+        let users = users.take(*limit).cloned().collect();
+        self.tell(asker(command), &command.room, Outcome::Users(users), fx);
+    }
+
+    /// On every worker: a user is in a group from now on, or no more.
+    pub(crate) fn on_grouped(
+        &mut self,
+        room: &RoomName,
+        user: &str,
+        member: bool,
+        fx: &mut impl Effects,
+    ) {
+        self.groups.note(room, user, member);
+        for conn in self.sessions_of(user) {
+            if member {
+                self.join_by_server(conn, room.clone(), Join::default(), fx);
+            } else if !self.groups_of(conn).contains(room) {
+                self.leave_group(conn, room.clone(), fx);
+            }
+        }
+    }
+
+    /// The user's connections here. One whose session's own room is not joined yet is not among
+    /// them; it is seen to when it is ([`Self::settle_groups`]).
+    fn sessions_of(&self, user: &str) -> Vec<ConnId> {
+        if user.starts_with(GUEST_PREFIX) {
+            // A guest's room has no members.
+            return self.connections_of(&Target::User(user.into()));
+        }
+        let room = RoomName::parse(&format!("$user/{user}")).ok();
+        room.map(|room| self.members_here(&room)).unwrap_or_default()
+    }
+
+    /// The rooms of a session's groups, those of the API and those of its token, ascending.
+    pub(crate) fn groups_of(&mut self, conn: ConnId) -> BTreeSet<RoomName> {
+        let Some(connection) = self.connection(conn) else { return BTreeSet::new() };
+        let granted = connection.grants.as_deref().map(|grants| grants.group_rooms());
+        let mut rooms: BTreeSet<RoomName> = granted.into_iter().flatten().collect();
+        let sender = connection.sender.clone();
+        if let Some(user) = sender.as_ref().and_then(|sender| sender.user.as_deref()) {
+            rooms.extend(self.groups.of(user).cloned());
+        }
+        rooms
+    }
+
+    /// The server joined a session to one of its rooms: now its groups may have changed on the way.
+    pub(crate) fn settle_groups(&mut self, conn: ConnId, room: &RoomName, fx: &mut impl Effects) {
+        match room.kind() {
+            RoomKind::User(_) => {
+                let now_in = self.groups_in(conn);
+                self.regroup(conn, &now_in, fx);
+            }
+            RoomKind::Group(_) if !self.groups_of(conn).contains(room) => {
+                self.leave_group(conn, room.clone(), fx);
+            }
+            RoomKind::Group(_) | RoomKind::Client(_) | RoomKind::All | RoomKind::Plain => {}
+        }
+    }
+
+    /// Joins the groups that the session was not in `before`, and leaves those it no longer is in.
+    pub(crate) fn regroup(
+        &mut self,
+        conn: ConnId,
+        before: &BTreeSet<RoomName>,
+        fx: &mut impl Effects,
+    ) {
+        let after = self.groups_of(conn);
+        for room in after.difference(before) {
+            self.join_by_server(conn, room.clone(), Join::default(), fx);
+        }
+        for room in before.difference(&after) {
+            self.leave_group(conn, room.clone(), fx);
+        }
+    }
+
+    /// The groups' rooms that the session is seated in.
+    fn groups_in(&mut self, conn: ConnId) -> BTreeSet<RoomName> {
+        let rooms = self.connection(conn).map(|connection| connection.rooms.clone());
+        let names = rooms.into_iter().flatten().map(|m| self.locals[m.local as usize].name.clone());
+        names.filter(|name| matches!(name.kind(), RoomKind::Group(_))).collect()
+    }
+
+    /// Joins a session to a room on the server's behalf; nothing happens if it is there.
+    pub(crate) fn join_by_server(
+        &mut self,
+        conn: ConnId,
+        room: RoomName,
+        join: Join,
+        fx: &mut impl Effects,
+    ) {
+        self.forward(conn, room, None, What::Join { join, by: JoinBy::Server }, fx);
+    }
+
+    fn leave_group(&mut self, conn: ConnId, room: RoomName, fx: &mut impl Effects) {
+        let Some(connection) = self.connection(conn) else { return };
+        let target = Target::Client(connection.client());
+        self.forward(conn, room, None, What::Remove { target, reason: LeftReason::Group }, fx);
+    }
+}
