@@ -264,6 +264,29 @@ impl Connection {
         }
     }
 
+    /// Returns a connection that sends messages in place of this one while an [`Event`] borrows it.
+    ///
+    /// It agreed to the same, and has the compressor that context takeover made this one's own: what
+    /// both ends keep of a message follows from the order in which messages are compressed. Give it
+    /// back with [`rejoin`](Self::rejoin) before this connection sends again. Only a server's can be
+    /// doubled: a client's has masking keys, which must not be used twice.
+    #[must_use]
+    pub fn stand_in(&mut self) -> Self {
+        debug_assert_eq!(self.role(), Role::Server);
+        let compressor = self.contexts.as_mut().and_then(|contexts| contexts.compressor.take());
+        let contexts = compressor
+            .map(|compressor| Box::new(Contexts { compressor: Some(compressor), history: vec![] }));
+        Self { deflate: self.deflate, contexts, ..Self::server() }
+    }
+
+    /// Takes back the compressor of a [`stand_in`](Self::stand_in).
+    pub fn rejoin(&mut self, stand_in: Self) {
+        let compressor = stand_in.contexts.and_then(|contexts| contexts.compressor);
+        if compressor.is_some() && self.state != State::Closed {
+            self.contexts.get_or_insert_default().compressor = compressor;
+        }
+    }
+
     /// Appends a ping to `out`. The peer's pong has the same payload, of at most 125 bytes.
     ///
     /// RFC 6455 section 5.5.2.
@@ -335,7 +358,9 @@ impl Connection {
             } else {
                 pool.compressor(bits, settings.level)
             };
+            let before = out.len();
             if self.writer.compressed_frame(opcode, payload, compressor, out) {
+                pool.count_deflated(payload.len(), out.len() - before);
                 return Ok(());
             }
         }
@@ -404,6 +429,39 @@ mod tests {
         let read = connection.receive(&Limits::default(), &mut &mut input[..], &mut Vec::new());
         assert_eq!(read, None);
         assert_eq!(format!("{connection:?}"), "Connection { role: Server, state: Open, .. }");
+    }
+
+    #[test]
+    fn a_stand_in_goes_on_with_the_context() {
+        let settings = Settings { threshold_bytes: 0, ..Settings::default() };
+        let config = Config { server_takeover: true, ..Config::default() };
+        let offer = Extension { name: "permessage-deflate", parameters: vec![] };
+        let agreed = deflate::accept(&config, &[offer]).unwrap().agreed;
+        let mut client = Connection::client([7; 32]).with_deflate(agreed);
+        let mut server = Connection::server().with_deflate(agreed);
+        let mut pool = Pool::default();
+        let text = "what comes again is short if what came is known";
+        let mut sizes = Vec::new();
+        for stands_in in [true, false, true, true] {
+            let mut wire = Vec::new();
+            let mut stand_in = server.stand_in();
+            if stands_in {
+                stand_in.send_text_with(text, &settings, &mut pool, &mut wire).unwrap();
+            }
+            server.rejoin(stand_in);
+            if !stands_in {
+                server.send_text_with(text, &settings, &mut pool, &mut wire).unwrap();
+            }
+            sizes.push(wire.len());
+            let read = client.receive(&Limits::default(), &mut &mut wire[..], &mut Vec::new());
+            assert_eq!(read, Some(Event::Text(text)));
+        }
+        assert!(sizes[1..].iter().all(|size| *size < 16), "{sizes:?}");
+        let stand_in = server.stand_in();
+        assert!(server.contexts.as_ref().unwrap().compressor.is_none());
+        server.state = State::Closed;
+        server.rejoin(stand_in);
+        assert!(server.contexts.as_ref().unwrap().compressor.is_none());
     }
 
     #[test]

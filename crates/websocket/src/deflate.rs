@@ -26,7 +26,7 @@ use crate::{Opcode, frame};
 pub(crate) use inflater::{Contexts, Inflater, Receiving, Step, WINDOW_BYTES_MAX};
 pub(crate) use negotiation::verify;
 pub use negotiation::{Agreed, Answer, Config, accept};
-pub use pool::Pool;
+pub use pool::{Counts, Pool, Work};
 
 pub(crate) use compressor::Compressor;
 
@@ -70,8 +70,13 @@ pub fn encode(
     if payload.len() < settings.threshold_bytes {
         return false;
     }
+    let before = out.len();
     let compressor = pool.compressor(SHARED_WINDOW_BITS, settings.level);
-    append(opcode, None, payload, compressor, out)
+    let is_shorter = append(opcode, None, payload, compressor, out);
+    if is_shorter {
+        pool.count_deflated(payload.len(), out.len() - before);
+    }
+    is_shorter
 }
 
 /// Appends one final frame with the payload compressed, or nothing if that is not shorter.

@@ -157,7 +157,9 @@ impl Message {
         receiving: &mut Option<Receiving<'_>>,
     ) -> Result<(), ProtocolError> {
         if let (Some(mut inflater), Some(receiving)) = (self.inflater.take(), receiving) {
+            let received_size = inflater.received_size();
             inflater.finish(receiving.pool.chunk())?;
+            receiving.pool.count_inflated(self.body.size(), received_size);
             receiving.pool.give_inflater(inflater);
             receiving.remember(self.body.bytes());
         }

@@ -22,6 +22,35 @@ pub struct Pool {
     #[expect(clippy::vec_box, reason = "the box goes to a message and comes back")]
     inflaters: Vec<Box<Inflater>>,
     chunk: Vec<u8>,
+    counts: Counts,
+}
+
+/// What was done with a [`Pool`] since it was made, whoever's contexts it was done with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that were compressed. Those are not counted that did not shrink.
+    pub deflated: Work,
+    /// Compressed messages that were received to their end.
+    pub inflated: Work,
+}
+
+/// One direction of [`Counts`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How many messages.
+    pub messages: u64,
+    /// Their payloads, in bytes, as the application knows them.
+    pub plain_bytes: u64,
+    /// The same as they go over the wire, in bytes; of what was deflated, with its header.
+    pub compressed_bytes: u64,
+}
+
+impl Work {
+    fn count(&mut self, plain_size: usize, compressed_size: usize) {
+        self.messages += 1;
+        self.plain_bytes += plain_size as u64;
+        self.compressed_bytes += compressed_size as u64;
+    }
 }
 
 impl Pool {
@@ -34,6 +63,19 @@ impl Pool {
         let compressor = slot.get_or_insert_with(|| Box::new(Compressor::new(window_bits, level)));
         compressor.reset();
         compressor
+    }
+
+    /// Returns what was done with this pool so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub(crate) fn count_deflated(&mut self, plain_size: usize, compressed_size: usize) {
+        self.counts.deflated.count(plain_size, compressed_size);
+    }
+
+    pub(crate) fn count_inflated(&mut self, plain_size: usize, compressed_size: usize) {
+        self.counts.inflated.count(plain_size, compressed_size);
     }
 
     /// Takes an inflater, to be [started](Inflater::start).

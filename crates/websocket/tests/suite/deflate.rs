@@ -433,6 +433,36 @@ fn a_frame_made_once_is_what_each_connection_would_have_made() {
     }
 }
 
+#[test]
+fn a_pool_counts_what_it_was_used_for() {
+    let payload = "one for all, all for one; ".repeat(40);
+    let size = payload.len() as u64;
+    for config in [Config::default(), TAKEOVER] {
+        let (mut ours, mut theirs) = (Pool::default(), Pool::default());
+        let mut client = Connection::client([7; 32]).with_deflate(agree(config));
+        let mut server = server(config);
+        let (mut wire, settings) = (Vec::new(), Settings::default());
+        client.send_text_with(&payload, &settings, &mut theirs, &mut wire).unwrap();
+        client.send_text_with("short", &settings, &mut theirs, &mut wire).unwrap();
+        let sent = theirs.counts().deflated;
+        let header_size = 8;
+        let mut input = &mut wire[..];
+        let limits = Limits::default();
+        while server.receive_with(&limits, &mut ours, &mut input, &mut Vec::new()).is_some() {}
+        let received = ours.counts().inflated;
+        assert_eq!((received.messages, received.plain_bytes), (1, size));
+        assert_eq!((sent.messages, sent.plain_bytes), (1, size));
+        let compressed_bytes = received.compressed_bytes;
+        assert!((1..size / 4).contains(&compressed_bytes), "{compressed_bytes}");
+        assert!((2..=header_size).contains(&(sent.compressed_bytes - compressed_bytes)));
+    }
+    let (mut pool, mut out) = (Pool::default(), Vec::new());
+    deflate::encode(Text, payload.as_bytes(), &Settings::default(), &mut pool, &mut out);
+    deflate::encode(Text, b"short", &Settings::default(), &mut pool, &mut out);
+    let deflated = pool.counts().deflated;
+    assert_eq!((deflated.messages, deflated.compressed_bytes), (1, out.len() as u64));
+}
+
 fn message() -> impl Strategy<Value = Seen> {
     let word = prop_oneof![
         4 => Just("clarion ".to_owned()),
