@@ -2,6 +2,7 @@
 
 use clarion_protocol::{Pattern, RoomKind, RoomName};
 use clarion_store::LogLimits;
+use clarion_websocket as websocket;
 
 /// Everything the engine needs to know, the same for all workers and fixed for a run.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Config {
     pub session: Session,
     /// Presence.
     pub presence: Presence,
+    /// Compression, for connections that agreed to it.
+    pub deflate: Deflate,
     /// Settings by room; the first match wins, and a memory log of the default size if none does.
     pub rooms: Vec<RoomRule>,
     /// Key of the tickets' authentication code; the same on every worker and node.
@@ -129,6 +132,29 @@ pub struct Presence {
 impl Default for Presence {
     fn default() -> Self {
         Self { interval_ms: 250, detail_max: 500 }
+    }
+}
+
+/// What is compressed for connections that agreed to it. What is agreed to is the front's affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deflate {
+    /// The shortest message that is compressed, bytes. Default 256.
+    pub threshold_bytes: usize,
+    /// From 1, the fastest, to 9, the smallest. Default 3.
+    pub level: u8,
+}
+
+impl Default for Deflate {
+    fn default() -> Self {
+        let websocket::deflate::Settings { threshold_bytes, level } = Default::default();
+        Self { threshold_bytes, level }
+    }
+}
+
+impl Deflate {
+    pub(crate) fn settings(&self) -> websocket::deflate::Settings {
+        let Self { threshold_bytes, level } = *self;
+        websocket::deflate::Settings { threshold_bytes, level }
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Open {
     pub conn: ConnId,
     /// What it asked for.
     pub endpoint: Endpoint,
+    /// What was agreed on for compression, if it was.
+    pub deflate: Option<websocket::deflate::Agreed>,
     /// It offered `clarion.v1.json`, so it will say `$hello`.
     pub hello: bool,
     /// Its address, as far as proxies can be believed.

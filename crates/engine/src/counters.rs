@@ -29,6 +29,18 @@ pub struct Counters {
     pub fell_behind: u64,
     /// `$gap`s sent.
     pub gaps: u64,
+    /// Messages compressed; one that was compressed once for many counts once.
+    pub deflated_messages: u64,
+    /// Their bytes before.
+    pub deflated_plain_bytes: u64,
+    /// Their bytes after.
+    pub deflated_bytes: u64,
+    /// Compressed messages received.
+    pub inflated_messages: u64,
+    /// Their bytes, inflated.
+    pub inflated_plain_bytes: u64,
+    /// Their bytes as they came.
+    pub inflated_bytes: u64,
     /// `$error`s by name.
     pub errors: BTreeMap<&'static str, u64>,
     /// Connections ended, by the close code that was sent or received; 1006 for none.
@@ -53,6 +65,12 @@ impl Counters {
             (&mut self.resumed, other.resumed),
             (&mut self.fell_behind, other.fell_behind),
             (&mut self.gaps, other.gaps),
+            (&mut self.deflated_messages, other.deflated_messages),
+            (&mut self.deflated_plain_bytes, other.deflated_plain_bytes),
+            (&mut self.deflated_bytes, other.deflated_bytes),
+            (&mut self.inflated_messages, other.inflated_messages),
+            (&mut self.inflated_plain_bytes, other.inflated_plain_bytes),
+            (&mut self.inflated_bytes, other.inflated_bytes),
         ] {
             *sum += value;
         }

@@ -17,6 +17,7 @@ mod command;
 pub mod config;
 mod connection;
 pub mod counters;
+mod deflate;
 pub mod effects;
 pub mod fault;
 mod groups;

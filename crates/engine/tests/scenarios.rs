@@ -1,5 +1,6 @@
 //! What one client or two can see, by hand: time, limits, presence, order of parked commands.
 
+mod compression;
 mod rig;
 
 use clarion_engine::effects::Verdict;

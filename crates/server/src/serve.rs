@@ -117,6 +117,7 @@ impl Server {
             draining: draining.clone(),
             origins: origins(settings),
             guests: settings.auth.guests,
+            deflate: settings.deflate.negotiation(),
             echo: settings.echo,
             connections_max: settings.limits.connections,
             http_connections_max: settings.limits.http_connections,

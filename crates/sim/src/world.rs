@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::truth::{TruthStore, payload};
 use bytes::Bytes;
 use clarion_engine::config::{
-    Config, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
+    Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
 };
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
@@ -151,6 +151,7 @@ impl World {
         let open = Open {
             conn,
             endpoint: Endpoint::Session,
+            deflate: None,
             hello: true,
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             credentials: None,
@@ -560,6 +561,7 @@ fn config(workers: u16, seed: u64) -> Config {
         heartbeat: Heartbeat::default(),
         session: Session { ttl_ms: 60_000 },
         presence: Presence { interval_ms: 250, detail_max: 3 },
+        deflate: Deflate::default(),
         rooms: vec![
             rule(UNLOGGED, None, true),
             rule("**", Some(small), true),

@@ -254,6 +254,42 @@ impl Connection {
         self.send_with(Opcode::Binary, bytes, settings, pool, out)
     }
 
+    /// Appends a message to `out`, in one frame, compressed as [`send_text_with`](Self::send_text_with)
+    /// says. Text has to be UTF-8.
+    ///
+    /// Returns false, and appends nothing, where that says that the message goes as it is: then
+    /// [`frame::encode`](crate::frame::encode) it. It is for a caller that has that frame already,
+    /// or can do better than to copy the payload.
+    pub fn compress(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        settings: &Settings,
+        pool: &mut Pool,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        debug_assert!(matches!(opcode, Opcode::Text | Opcode::Binary));
+        let role = self.role();
+        if self.state != State::Open || payload.len() < settings.threshold_bytes {
+            return false;
+        }
+        let Some(agreed) = self.deflate.filter(|agreed| agreed.can_compress(role)) else {
+            return false;
+        };
+        let bits = agreed.window_bits(role);
+        let compressor = if agreed.takeover(role) {
+            self.contexts.get_or_insert_default().compressor(bits, settings.level)
+        } else {
+            pool.compressor(bits, settings.level)
+        };
+        let before = out.len();
+        let is_shorter = self.writer.compressed_frame(opcode, payload, compressor, out);
+        if is_shorter {
+            pool.count_deflated(payload.len(), out.len() - before);
+        }
+        is_shorter
+    }
+
     /// Frees the compressor that context takeover made this connection's own: 140 to 380 KB.
     ///
     /// The next message is compressed as the first was. It is allowed at any time, and fit for a
@@ -347,22 +383,8 @@ impl Connection {
         pool: &mut Pool,
         out: &mut Vec<u8>,
     ) -> Result<(), UsageError> {
-        let role = self.role();
-        if self.state == State::Open
-            && payload.len() >= settings.threshold_bytes
-            && let Some(agreed) = self.deflate.filter(|agreed| agreed.can_compress(role))
-        {
-            let bits = agreed.window_bits(role);
-            let compressor = if agreed.takeover(role) {
-                self.contexts.get_or_insert_default().compressor(bits, settings.level)
-            } else {
-                pool.compressor(bits, settings.level)
-            };
-            let before = out.len();
-            if self.writer.compressed_frame(opcode, payload, compressor, out) {
-                pool.count_deflated(payload.len(), out.len() - before);
-                return Ok(());
-            }
+        if self.compress(opcode, payload, settings, pool, out) {
+            return Ok(());
         }
         self.send(opcode, payload, out)
     }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use clarion_engine::config::{
-    Config, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
+    Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
 };
 use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Grants, Question, Verdict};
 use clarion_engine::mail::{ApiAnswer, ApiRequest, ClientRow};
@@ -12,6 +12,7 @@ use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
 use clarion_protocol::Pattern;
 use clarion_store::{LogLimits, MemoryStore, Request};
 use clarion_websocket as websocket;
+use clarion_websocket::deflate::{Agreed, Pool};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,6 +29,7 @@ pub(crate) fn config() -> Config {
         heartbeat: Heartbeat::default(),
         session: Session::default(),
         presence: Presence::default(),
+        deflate: Deflate::default(),
         rooms: vec![
             rule("live/**", None),
             rule("short", Some(LogLimits { size: 3, ..LogLimits::default() })),
@@ -89,11 +91,23 @@ impl Rig {
 
     /// A connection that offered the subprotocol, or one that did not.
     pub(crate) fn open(&mut self, hello: bool) -> Client {
+        self.open_at(Endpoint::Session, hello, None)
+    }
+
+    /// One that agreed to compression.
+    pub(crate) fn open_at(
+        &mut self,
+        endpoint: Endpoint,
+        hello: bool,
+        deflate: Option<Agreed>,
+    ) -> Client {
         self.opened += 1;
         let conn = ConnId { index: self.opened, generation: 7 };
-        self.clients.insert(conn.index, websocket::Connection::client([1; 32]));
+        let websocket = websocket::Connection::client([1; 32]);
+        let websocket = deflate.into_iter().fold(websocket, websocket::Connection::with_deflate);
+        self.clients.insert(conn.index, websocket);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-        let open = Open { conn, endpoint: Endpoint::Session, hello, peer, credentials: None };
+        let open = Open { conn, endpoint, deflate, hello, peer, credentials: None };
         self.shard.on_open(open, self.effects.now, &mut self.effects);
         self.settle();
         Client(conn)
@@ -122,7 +136,8 @@ impl Rig {
     pub(crate) fn say_text(&mut self, client: Client, text: &str) {
         let mut bytes = Vec::new();
         let websocket = self.clients.get_mut(&client.0.index).unwrap();
-        websocket.send_text(text, &mut bytes).unwrap();
+        let settings = websocket::deflate::Settings::default();
+        websocket.send_text_with(text, &settings, &mut Pool::default(), &mut bytes).unwrap();
         self.bytes(client, &mut bytes);
     }
 
@@ -145,6 +160,11 @@ impl Rig {
         let heard = self.hear(client);
         let answer = heard.into_iter().find(|message| message["metadata"]["id"] == "asked");
         answer.unwrap_or_else(|| panic!("no answer to {kind}"))
+    }
+
+    /// How many bytes came since the last time.
+    pub(crate) fn wire_size(&self, client: Client) -> usize {
+        self.effects.wire.get(&client.0.index).map_or(0, Vec::len)
     }
 
     /// Everything that came since the last time.

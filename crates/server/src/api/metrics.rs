@@ -57,6 +57,23 @@ impl Page {
             "Bytes received and sent after the handshakes.",
             both(counters.bytes_in, counters.bytes_out),
         );
+        self.metric(
+            "clarion_deflate_messages_total",
+            "counter",
+            "Compressed messages received, and messages compressed; one made once for many is one.",
+            both(counters.inflated_messages, counters.deflated_messages),
+        );
+        self.metric(
+            "clarion_deflate_bytes_total",
+            "counter",
+            "Bytes of those messages, compressed and not.",
+            [
+                (r#"direction="in",form="compressed""#, counters.inflated_bytes),
+                (r#"direction="in",form="plain""#, counters.inflated_plain_bytes),
+                (r#"direction="out",form="compressed""#, counters.deflated_bytes),
+                (r#"direction="out",form="plain""#, counters.deflated_plain_bytes),
+            ],
+        );
         let accepted = "Publications that were accepted.";
         self.counter("clarion_publications_total", accepted, counters.publications);
         let queued = "Publications that were queued for a member.";

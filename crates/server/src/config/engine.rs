@@ -1,8 +1,9 @@
 //! From the settings to what the engine obeys. The engine's defaults are the settings' defaults.
 
-use super::{Heartbeat, Limits, Presence, Room, RoomLog, Session, Settings, Span};
+use super::{Deflate, Heartbeat, Limits, Presence, Room, RoomLog, Session, Settings, Span};
 use clarion_engine::config as engine;
 use clarion_store::LogLimits;
+use clarion_websocket::deflate;
 
 impl Settings {
     /// The engine's part. `ticket_key` is kept over restarts; `hash_seed` is new for each.
@@ -37,10 +38,26 @@ impl Settings {
                 interval_ms: self.presence.interval.as_ms(),
                 detail_max: self.presence.detail_max,
             },
+            deflate: engine::Deflate {
+                threshold_bytes: self.deflate.threshold_bytes,
+                level: self.deflate.level,
+            },
             rooms: self.rooms.iter().map(Room::rule).collect(),
             ticket_key,
             hash_seed,
         }
+    }
+}
+
+impl Deflate {
+    /// What the front agrees to; `None` for nothing.
+    pub(crate) fn negotiation(&self) -> Option<deflate::Config> {
+        self.enabled.then_some(deflate::Config {
+            server_takeover: self.server_takeover,
+            client_takeover: self.client_takeover,
+            server_window_bits: self.server_window_bits,
+            client_window_bits: self.client_window_bits,
+        })
     }
 }
 
@@ -107,5 +124,20 @@ impl Default for Presence {
     fn default() -> Self {
         let engine = engine::Presence::default();
         Self { interval: Span::from_ms(engine.interval_ms), detail_max: engine.detail_max }
+    }
+}
+
+impl Default for Deflate {
+    fn default() -> Self {
+        let (engine, agreed) = (engine::Deflate::default(), deflate::Config::default());
+        Self {
+            enabled: true,
+            server_window_bits: agreed.server_window_bits,
+            client_window_bits: agreed.client_window_bits,
+            server_takeover: agreed.server_takeover,
+            client_takeover: agreed.client_takeover,
+            threshold_bytes: engine.threshold_bytes,
+            level: engine.level,
+        }
     }
 }

@@ -41,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) session: Session,
     pub(crate) presence: Presence,
+    pub(crate) deflate: Deflate,
     pub(crate) shutdown: Shutdown,
     pub(crate) log: Log,
     /// Settings by room; the first match wins.
@@ -125,6 +126,28 @@ pub(crate) struct Session {
 pub(crate) struct Presence {
     pub(crate) interval: Span,
     pub(crate) detail_max: usize,
+}
+
+/// Compression of messages, for clients that offer `permessage-deflate` (RFC 7692).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Deflate {
+    /// Whether to agree to it at all.
+    pub(crate) enabled: bool,
+    /// The largest window for the server's messages, 9 to 15 bits. Below 15 no member takes what is
+    /// compressed once for a whole room.
+    pub(crate) server_window_bits: u8,
+    /// The largest window for the clients' messages, 9 to 15 bits.
+    pub(crate) client_window_bits: u8,
+    /// Whether the server's messages may refer to earlier ones: smaller, and 140 to 380 KB for each
+    /// connection; nor does such a member take what is compressed once for a whole room.
+    pub(crate) server_takeover: bool,
+    /// Whether the clients' messages may: up to 32 KiB for each connection.
+    pub(crate) client_takeover: bool,
+    /// The shortest message that is compressed, bytes.
+    pub(crate) threshold_bytes: usize,
+    /// From 1, the fastest, to 9, the smallest.
+    pub(crate) level: u8,
 }
 
 /// How the process ends.
@@ -234,6 +257,7 @@ impl Default for Settings {
             heartbeat: Heartbeat::default(),
             session: Session::default(),
             presence: Presence::default(),
+            deflate: Deflate::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             rooms: Vec::new(),
@@ -348,6 +372,17 @@ impl Settings {
         ] {
             if value < min {
                 return Err((name.into(), format!("must be at least {min}")));
+            }
+        }
+        let deflate = &self.deflate;
+        for (name, value, range) in [
+            ("deflate.server_window_bits", deflate.server_window_bits, 9..=15),
+            ("deflate.client_window_bits", deflate.client_window_bits, 9..=15),
+            ("deflate.level", deflate.level, 1..=9),
+        ] {
+            if !range.contains(&value) {
+                let (first, last) = range.into_inner();
+                return Err((name.into(), format!("must be {first} to {last}")));
             }
         }
         for (index, room) in self.rooms.iter().enumerate() {

@@ -21,6 +21,7 @@ use crate::config::Guests;
 use crate::ui;
 use crate::worker::Workers;
 use clarion_engine::Endpoint;
+use clarion_websocket::deflate;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Method, Request, Version};
@@ -43,6 +44,8 @@ pub(crate) struct Front {
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) origins: Origins,
     pub(crate) guests: Guests,
+    /// What is agreed to for compression; `None` for nothing.
+    pub(crate) deflate: Option<deflate::Config>,
     pub(crate) echo: bool,
     pub(crate) connections_max: usize,
     pub(crate) http_connections_max: usize,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use clarion_engine::Endpoint;
 use clarion_engine::effects::Credentials;
 use clarion_protocol::codec::SUBPROTOCOL_JSON;
+use clarion_websocket::deflate;
 use clarion_websocket::handshake::{self, Accepted};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -29,10 +30,18 @@ pub(super) struct Upgrading {
     socket: OnUpgrade,
     place: Reservation,
     endpoint: Endpoint,
-    hello: bool,
+    agreed: Agreed,
     ends: Ends,
     guests: bool,
     credentials: Option<Credentials>,
+}
+
+/// What an answer of 101 says.
+#[derive(Clone, Copy, Debug)]
+struct Agreed {
+    /// `clarion.v1.json`.
+    hello: bool,
+    deflate: Option<deflate::Agreed>,
 }
 
 impl Handoff {
@@ -55,7 +64,7 @@ impl Front {
         handoff: &Handoff,
     ) -> Result<Answer, Problem> {
         let judged = self.judge(&request, ends);
-        let (answer, hello, place) = judged.map_err(|(outcome, problem)| {
+        let (answer, agreed, place) = judged.map_err(|(outcome, problem)| {
             self.handshakes.count(outcome);
             problem
         })?;
@@ -66,7 +75,7 @@ impl Front {
             Guests::Loopback => ends.loopback,
             Guests::Never => false,
         };
-        handoff.put(Upgrading { socket, place, endpoint, hello, ends, guests, credentials });
+        handoff.put(Upgrading { socket, place, endpoint, agreed, ends, guests, credentials });
         Ok(answer)
     }
 
@@ -74,7 +83,7 @@ impl Front {
         &self,
         request: &Request<Incoming>,
         ends: Ends,
-    ) -> Result<(Answer, bool, Reservation), (Outcome, Problem)> {
+    ) -> Result<(Answer, Agreed, Reservation), (Outcome, Problem)> {
         let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
         let version = if request.version() == Version::HTTP_11 { (1, 1) } else { (1, 0) };
         let head = handshake::Request { method: request.method().as_str(), target, version };
@@ -103,7 +112,11 @@ impl Front {
             let detail = "There are as many connections as this server allows.";
             return Err((Outcome::Full, Problem::unavailable(detail, 10)));
         }
-        Ok((switching(&accepted, subprotocol), subprotocol.is_some(), self.workers.reserve()))
+        let compression =
+            self.deflate.and_then(|config| deflate::accept(&config, &accepted.extensions));
+        let (extension, deflate) = compression.map(|it| (it.header, it.agreed)).unzip();
+        let answer = switching(&accepted, subprotocol, extension.as_deref());
+        Ok((answer, Agreed { hello: subprotocol.is_some(), deflate }, self.workers.reserve()))
     }
 }
 
@@ -129,11 +142,16 @@ fn malformed(refusal: handshake::Refusal) -> Problem {
     )
 }
 
-fn switching(accepted: &Accepted<'_>, subprotocol: Option<&str>) -> Answer {
+fn switching(
+    accepted: &Accepted<'_>,
+    subprotocol: Option<&str>,
+    extension: Option<&str>,
+) -> Answer {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    for (name, value) in accepted.headers(subprotocol) {
-        let value = HeaderValue::from_str(value).expect("a token, or base64");
+    let extension = extension.map(|value| ("sec-websocket-extensions", value));
+    for (name, value) in accepted.headers(subprotocol).chain(extension) {
+        let value = HeaderValue::from_str(value).expect("a token, base64 or parameters of ours");
         response.headers_mut().insert(HeaderName::from_static(name), value);
     }
     response
@@ -149,7 +167,7 @@ impl Upgrading {
     /// Takes the bare socket out from under hyper, which has sent the answer, and hands it over
     /// with what it read behind the request.
     pub(super) async fn finish(self, front: &Front) {
-        let Self { socket, place, endpoint, hello, ends, guests, credentials } = self;
+        let Self { socket, place, endpoint, agreed, ends, guests, credentials } = self;
         let lost = |error: &dyn std::fmt::Display| {
             front.handshakes.count(Outcome::Lost);
             tracing::debug!(peer = %ends.peer, %error, "connection lost in its handshake");
@@ -170,7 +188,8 @@ impl Upgrading {
             stream,
             read: parts.read_buf,
             endpoint,
-            hello,
+            deflate: agreed.deflate,
+            hello: agreed.hello,
             peer: ends.peer,
             credentials,
             guests,

@@ -8,6 +8,7 @@ use super::load::Seat;
 use bytes::Bytes;
 use clarion_engine::effects::Credentials;
 use clarion_engine::{Endpoint, Mail};
+use clarion_websocket::deflate::Agreed;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +19,8 @@ pub(crate) struct Arrival {
     /// What came behind the request.
     pub(crate) read: Bytes,
     pub(crate) endpoint: Endpoint,
+    /// What was agreed on for compression, if it was.
+    pub(crate) deflate: Option<Agreed>,
     /// `clarion.v1.json` was agreed on.
     pub(crate) hello: bool,
     pub(crate) peer: SocketAddr,

@@ -164,7 +164,8 @@ impl Worker {
     }
 
     fn take_arrival(&mut self, arrival: Arrival) {
-        let Arrival { stream, read, endpoint, hello, peer, credentials, guests, seat } = arrival;
+        let Arrival { stream, read, endpoint, deflate, hello, peer, credentials, guests, seat } =
+            arrival;
         let mut transport = match Transport::plain(stream) {
             Ok(transport) => transport,
             Err(error) => {
@@ -182,7 +183,7 @@ impl Worker {
         seat.settle();
         tracing::info!(worker = self.driver.id.0, conn = %Shown(conn), %peer, "connection opened");
         let now = self.driver.now;
-        let open = Open { conn, endpoint, hello, peer, credentials };
+        let open = Open { conn, endpoint, deflate, hello, peer, credentials };
         self.shard.on_open(open, now, &mut self.driver);
         // A request's head and what came with it fit into the front's buffer, which is smaller.
         for piece in read.chunks(SLICE_BYTES) {
