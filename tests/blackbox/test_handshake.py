@@ -77,7 +77,7 @@ def test_a_good_request_becomes_a_connection(server):
         {"Connection": "keep-alive, Upgrade"},
         {"Sec_WebSocket_Protocol": "other, clarion.v1.json"},
         {"Sec_WebSocket_Protocol": ["other", "clarion.v1.json"]},
-        {"Sec_WebSocket_Extensions": "permessage-deflate; client_max_window_bits, x-unknown"},
+        {"Sec_WebSocket_Extensions": "permessage-bzip2, x-unknown; level=9"},
         {"X_Unknown": "1"},
         {"path": "/ws?token=x&room=y"},
         {"path": "/"},

@@ -82,10 +82,23 @@ test('a client without subprotocol is welcomed unasked', async () => {
   await client.close();
 });
 
-test('deflate is offered and not taken', async () => {
-  const client = await Client.open({ perMessageDeflate: true });
+test('deflate is agreed to, and both sides compress', async () => {
+  const client = await Client.open({ perMessageDeflate: { threshold: 0 } });
+  assert.equal(client.socket.extensions, 'permessage-deflate');
+  const { bytesRead, bytesWritten } = client.socket._socket;
+  for (let n = 0; n < 10; n += 1) {
+    const pong = await client.request('$ping', 'x'.repeat(5000));
+    assert.equal(pong, 'x'.repeat(5000));
+  }
+  assert.ok(client.socket._socket.bytesRead - bytesRead < 2000);
+  assert.ok(client.socket._socket.bytesWritten - bytesWritten < 2000);
+  await client.close();
+});
+
+test('deflate is not agreed to if it is not offered', async () => {
+  const client = await Client.open({ perMessageDeflate: false });
   assert.equal(client.socket.extensions, '');
-  await client.request('$ping', 'x'.repeat(5000));
+  assert.equal(await client.request('$ping', 'x'.repeat(5000)), 'x'.repeat(5000));
   await client.close();
 });
 
