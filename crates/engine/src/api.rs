@@ -23,7 +23,8 @@ impl Shard {
     ) {
         let (room, what) = match request {
             ApiRequest::Publish { room, publication, ephemeral, principal } => {
-                (room, What::Publish { publication, ephemeral, echo: true, principal })
+                let at_us = now.mono_us;
+                (room, What::Publish { publication, ephemeral, echo: true, principal, at_us })
             }
             ApiRequest::History { room, after, before, limit } => {
                 (room, What::History { after, before, limit })
@@ -48,9 +49,7 @@ impl Shard {
                 Err(error) => return fx.answer(api, bad_group(&error)),
             },
             ApiRequest::Stats => {
-                let counters = self.counters();
-                self.counters.outbox_bytes_max = 0;
-                return fx.answer(api, ApiAnswer::Stats(Box::new(counters)));
+                return fx.answer(api, ApiAnswer::Stats(Box::new(self.counters())));
             }
             ApiRequest::Clients { after, limit, room, user } => {
                 let rows = self.clients(after, limit, room.as_ref(), user.as_deref(), fx);

@@ -90,6 +90,7 @@ impl Shard {
                 let Some(connection) = self.connection(conn) else { return };
                 match connection.publish.take(rate, now.mono_us) {
                     Err(retry_after_ms) => {
+                        self.counters.limit("publish_per_s");
                         let refusal = Refusal::rate_limited(u64::from(rate), retry_after_ms);
                         let room = Some(room.as_str());
                         let key = key.as_deref();
@@ -110,7 +111,13 @@ impl Shard {
                             from: Some(from),
                             key: key.map(Into::into),
                         });
-                        let what = What::Publish { publication, ephemeral, echo, principal };
+                        let what = What::Publish {
+                            publication,
+                            ephemeral,
+                            echo,
+                            principal,
+                            at_us: now.mono_us,
+                        };
                         return self.ask(conn, room.to_name(), id, what, Action::Publish, now, fx);
                     }
                 }
@@ -151,6 +158,7 @@ impl Shard {
         if joined + connection.joining as usize + parked < limit {
             return Ok(());
         }
+        self.counters.limit("rooms");
         Err(Refusal::new(ErrorName::RateLimited, "one connection can be in no more rooms")
             .with_field("metadata.room")
             .with_limit(limit as u64))

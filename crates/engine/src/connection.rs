@@ -63,6 +63,15 @@ pub(crate) mod pause {
     pub(crate) const COMMANDS: u8 = 2;
     /// Mail to a worker that it commands is over the bound.
     pub(crate) const MAILBOX: u8 = 4;
+
+    /// The limit that a connection met that is paused for this.
+    pub(crate) fn limit(why: u8) -> &'static str {
+        match why {
+            OUTBOX => "outbox_bytes",
+            COMMANDS => "commands",
+            _ => "mailbox_bytes",
+        }
+    }
 }
 
 #[derive(Debug)]

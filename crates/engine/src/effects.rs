@@ -15,6 +15,12 @@ use std::sync::Arc;
 ///
 /// Every method returns at once. The driver owns the socket and the bytes queued for it.
 pub trait Effects {
+    /// What was just queued are publications of which the first was read at `at_us`; they are
+    /// written when this turn ends.
+    ///
+    /// Called once for a batch and worker, not for each member. For drivers that measure.
+    fn delivering(&mut self, _at_us: u64) {}
+
     /// Queues `chunk` for the connection; it is written at the end of the turn, with everything
     /// else queued for it, in as few writes as possible.
     ///

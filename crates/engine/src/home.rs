@@ -101,6 +101,7 @@ pub(crate) struct Subscriber {
 #[derive(Debug)]
 pub(crate) struct PendingAppend {
     pub(crate) publication: Arc<Publication>,
+    pub(crate) at_us: u64,
     pub(crate) key: Option<Key>,
     pub(crate) asker: Asker,
     /// Later publications with the same key, which get the same result; bounded by what
@@ -142,6 +143,8 @@ pub(crate) struct Batch {
     pub(crate) first: Offset,
     pub(crate) last: Offset,
     pub(crate) frames: Vec<u8>,
+    /// When the first of them was read from its publisher.
+    pub(crate) at_us: u64,
 }
 
 impl Home {

@@ -253,6 +253,7 @@ impl Shard {
         first: Offset,
         last: Offset,
         frames: &Bytes,
+        at_us: u64,
         now: Now,
         fx: &mut impl Effects,
     ) {
@@ -272,6 +273,9 @@ impl Shard {
                 fx.send(conn, frames.clone());
                 sent += 1;
             }
+        }
+        if sent > 0 {
+            fx.delivering(at_us);
         }
         self.counters.deliveries += sent * (last - before);
         self.counters.messages_out += sent * (last - before);
@@ -491,9 +495,11 @@ impl Shard {
         room: &RoomName,
         except: Option<ConnId>,
         frame: &Bytes,
+        at_us: u64,
         now: Now,
         fx: &mut impl Effects,
     ) {
+        fx.delivering(at_us);
         let bound = self.config.limits.outbox_bytes;
         let (members, local) = if *room == RoomName::all() {
             (self.open_connections(), None)
@@ -596,6 +602,15 @@ impl Shard {
             Some(room.delivered.saturating_sub(room.behind.get(slot as usize)?.after))
         };
         memberships.iter().filter_map(lag).sum()
+    }
+
+    /// Members that read the log, over all rooms, and how many publications the last of them is
+    /// behind.
+    pub(crate) fn behind_and_lag(&self) -> (u64, u64) {
+        self.locals.iter().fold((0, 0), |(count, lag), (_, room)| {
+            let lags = room.behind.iter().map(|b| room.delivered.saturating_sub(b.after));
+            (count + room.behind.len() as u64, lags.fold(lag, u64::max))
+        })
     }
 
     fn send_gap(

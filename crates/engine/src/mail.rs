@@ -126,6 +126,8 @@ pub enum Mail {
         last: Offset,
         /// Whole WebSocket frames.
         frames: Bytes,
+        /// When the first of them was read from its publisher.
+        at_us: u64,
     },
     /// To a worker with members: a message without offset.
     Unlogged {
@@ -135,6 +137,8 @@ pub enum Mail {
         except: Option<ConnId>,
         /// A whole WebSocket frame.
         frame: Bytes,
+        /// When it was read from its publisher.
+        at_us: u64,
     },
     /// To a worker with members: what lies between its position and this one was not delivered;
     /// whoever was live must read it from the log.
@@ -270,6 +274,8 @@ pub enum What {
         echo: bool,
         /// For idempotency: the API key's name when there is no user.
         principal: Box<str>,
+        /// When it was read, on the monotonic clock, microseconds.
+        at_us: u64,
     },
     /// `$history`.
     History {

@@ -46,6 +46,7 @@ impl Shard {
         match self.open_home(&command.room, fx) {
             Some(id) => self.enter(id, command, now, fx),
             None => {
+                self.counters.limit("homes");
                 let refusal = Refusal::unavailable("this server has as many rooms as it may have")
                     .with_limit(self.config.limits.homes as u64);
                 self.tell(asker(&command), &command.room, Outcome::Refused(refusal), fx);
@@ -140,19 +141,20 @@ impl Shard {
 
     fn publish(&mut self, id: HomeId, command: RoomCommand, fx: &mut impl Effects) {
         let asker = asker(&command);
-        let What::Publish { publication, ephemeral, echo, principal } = command.what else {
+        let What::Publish { publication, ephemeral, echo, principal, at_us } = command.what else {
             return;
         };
         let Some(home) = self.homes.get(id.index as usize) else { return };
         let room = home.name.clone();
         let limit = self.config.limits.delivery_bytes;
         if delivered_bytes(&room, &publication) > limit {
+            self.counters.limit("delivery_bytes");
             let refusal = Refusal::too_large("payload", limit as u64);
             return self.tell(asker, &room, Outcome::Refused(refusal), fx);
         }
         match (home.settings.log, ephemeral) {
             (Some(limits), false) => {
-                self.append(id, asker, publication, principal, limits, fx);
+                self.append(id, asker, publication, principal, at_us, limits, fx);
             }
             _ if publication.key.is_some() => {
                 self.tell(asker, &room, Outcome::Refused(Refusal::key_needs_log()), fx);
@@ -162,7 +164,7 @@ impl Shard {
                     Origin::Connection { conn, .. } if !echo => Some(*conn),
                     Origin::Connection { .. } | Origin::Api(_) => None,
                 };
-                self.pass(id, asker, &publication, except, fx);
+                self.pass(id, asker, &publication, except, at_us, fx);
             }
         }
     }
@@ -173,6 +175,7 @@ impl Shard {
         asker: Asker,
         publication: Arc<Publication>,
         principal: Box<str>,
+        at_us: u64,
         limits: clarion_store::LogLimits,
         fx: &mut impl Effects,
     ) {
@@ -205,7 +208,7 @@ impl Shard {
         fx.submit(Request::Append { token, room: room.clone(), publication, key, limits, fresh });
         let members = home.count();
         let (publication, key) = pending;
-        let mut pending = PendingAppend { publication, key, asker, followers: Vec::new() };
+        let mut pending = PendingAppend { publication, at_us, key, asker, followers: Vec::new() };
         let told = early.map(|position| {
             let origin = pending.asker.origin.clone();
             let quiet = Asker { id: None, key: None, command: None, join: false, origin };
@@ -236,7 +239,7 @@ impl Shard {
             Ok(appended) => {
                 if !appended.duplicate {
                     self.counters.publications += 1;
-                    self.place(id, &appended, publication, fx);
+                    self.place(id, &appended, publication, pending.at_us, fx);
                 }
                 let Appended { epoch, offset, time_ms, duplicate } = appended;
                 let position = Some(Position::new(epoch, offset));
@@ -271,6 +274,7 @@ impl Shard {
         id: HomeId,
         appended: &Appended,
         publication: &Publication,
+        at_us: u64,
         fx: &mut impl Effects,
     ) {
         let Some(home) = self.homes.get_mut(id.index as usize) else { return };
@@ -289,6 +293,7 @@ impl Shard {
         let batch = &mut home.batch;
         if batch.frames.is_empty() {
             batch.first = appended.offset;
+            batch.at_us = at_us;
         }
         batch.last = appended.offset;
         if self.planted.is(Fault::SkippedOffset)
@@ -329,6 +334,7 @@ impl Shard {
         asker: Asker,
         publication: &Publication,
         except: Option<ConnRef>,
+        at_us: u64,
         fx: &mut impl Effects,
     ) {
         self.counters.publications += 1;
@@ -350,7 +356,8 @@ impl Shard {
                 continue;
             }
             let except = except.filter(|conn| conn.worker == to).map(|conn| conn.conn);
-            fx.post(to, Mail::Unlogged { room: room.clone(), except, frame: frame.clone() });
+            let frame = frame.clone();
+            fx.post(to, Mail::Unlogged { room: room.clone(), except, frame, at_us });
         }
         let (time_ms, members) = (publication.time_ms, home.count());
         let outcome = Outcome::Published { position: None, time_ms, duplicate: false, members };
@@ -362,7 +369,9 @@ impl Shard {
         let asker = asker(&command);
         let room = command.room;
         let outcome = match command.what {
-            What::Publish { publication, .. } => match self.unlogged_frame(&room, &publication) {
+            What::Publish { publication, at_us, .. } => match self
+                .unlogged_frame(&room, &publication)
+            {
                 Err(refusal) => Outcome::Refused(refusal),
                 Ok(frame) => {
                     for to in self.router.workers() {
@@ -374,7 +383,7 @@ impl Shard {
                             continue;
                         }
                         let (room, frame) = (room.clone(), frame.clone());
-                        fx.post(to, Mail::Unlogged { room, except: None, frame });
+                        fx.post(to, Mail::Unlogged { room, except: None, frame, at_us });
                     }
                     self.counters.publications += 1;
                     let (time_ms, members) = (publication.time_ms, self.sessions.len() as u64);
@@ -418,6 +427,7 @@ impl Shard {
             return Err(Refusal::key_needs_log());
         }
         if delivered_bytes(room, publication) > limit {
+            self.counters.limit("delivery_bytes");
             return Err(Refusal::too_large("payload", limit as u64));
         }
         Ok(self.frame(|out| codec::json::publication(out, room.as_str(), None, publication)))
@@ -440,6 +450,7 @@ impl Shard {
                 continue;
             }
             if to != own && fx.mail_queued(to) > bound {
+                self.counters.limit("mailbox_bytes");
                 subscriber.skipped = true;
                 self.skipped.push((to, id));
                 fx.want_mail_room(to);
@@ -453,6 +464,7 @@ impl Shard {
                     first: batch.first,
                     last: batch.last,
                     frames: frames.clone(),
+                    at_us: batch.at_us,
                 },
             );
         }

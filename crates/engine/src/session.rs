@@ -35,13 +35,12 @@ impl Shard {
     ) {
         let Some(connection) = self.connection(conn) else { return };
         if connection.hello {
-            connection.phase = Phase::Hello;
             if credentials.is_some() {
                 connection.waiting().credentials = credentials;
             }
-            return;
+            return self.set_phase(conn, Phase::Hello);
         }
-        connection.phase = Phase::Authenticating;
+        self.set_phase(conn, Phase::Authenticating);
         let credentials = credentials.unwrap_or(Credentials::None);
         if let Some(outcome) = fx.authenticate(conn, &credentials) {
             self.on_authenticated(conn, outcome, now, fx);
@@ -63,7 +62,8 @@ impl Shard {
         let waiting = connection.waiting();
         waiting.hello = Some(Hello { id, rooms: hello.rooms });
         let brought = waiting.credentials.take();
-        connection.phase = Phase::Authenticating;
+        self.set_phase(conn, Phase::Authenticating);
+        let Some(connection) = self.connection(conn) else { return };
         if let Some(ticket) = ticket {
             // A token beside the ticket must name the same user; it is verified first.
             connection.sender = Some(Arc::new(ticket.sender));
@@ -135,8 +135,8 @@ impl Shard {
                 let asked = connection.waiting.as_ref().is_some_and(|w| w.hello.is_some());
                 if !connection.hello && !asked {
                     // Nobody by the handshake, and it did not offer to say `$hello`; it still may.
-                    connection.phase = Phase::Hello;
                     let early = connection.waiting.as_mut().map(|w| std::mem::take(&mut w.early));
+                    self.set_phase(conn, Phase::Hello);
                     for text in early.into_iter().flatten() {
                         self.on_text(conn, &text, now, fx);
                     }
@@ -178,8 +178,8 @@ impl Shard {
 
     fn bind(&mut self, conn: ConnId, fx: &mut impl Effects) {
         let Some(connection) = self.connection(conn) else { return };
-        connection.phase = Phase::Binding;
         let client = connection.client();
+        self.set_phase(conn, Phase::Binding);
         let home = self.router.session_home(client);
         let conn = ConnRef { worker: self.id, conn };
         fx.post(home, Mail::Bind { client, conn });
@@ -216,7 +216,8 @@ impl Shard {
         if connection.phase != Phase::Binding {
             return;
         }
-        connection.phase = Phase::Open;
+        self.set_phase(conn, Phase::Open);
+        let Some(connection) = self.connection(conn) else { return };
         connection.binding = binding;
         connection.deadline_us = 0;
         let resumed = connection.resumed;

@@ -23,7 +23,7 @@ use crate::timers::{HomeId, Timer, Timers};
 use bytes::Bytes;
 use clarion_protocol::{ClientId, ErrorName, Refusal, RoomName, close, codec};
 use clarion_websocket::deflate::Pool;
-use clarion_websocket::{self as websocket, CloseCode, Event, Opcode, frame};
+use clarion_websocket::{self as websocket, CloseCode, Event, Opcode, ProtocolError, frame};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use slab::Slab;
@@ -173,6 +173,7 @@ impl Shard {
             told: None,
         }));
         self.open += 1;
+        self.counters.phase(phase, 1);
         self.arm(conn, now);
         if endpoint == Endpoint::Session {
             self.begin(conn, credentials, now, fx);
@@ -230,7 +231,14 @@ impl Shard {
                 Event::Closed { code, .. } => {
                     self.end(conn, code.unwrap_or(CloseCode::NO_STATUS), true);
                 }
-                Event::Failed(error) => self.end(conn, error.code(), false),
+                Event::Failed(error) => {
+                    match error {
+                        ProtocolError::MessageTooBig => self.counters.limit("message_bytes"),
+                        ProtocolError::TooManyFragments => self.counters.limit("fragments"),
+                        _ => {}
+                    }
+                    self.end(conn, error.code(), false);
+                }
             }
         }
         self.send_out(conn, &mut out, fx);
@@ -272,7 +280,9 @@ impl Shard {
         let Some(connection) = self.connection(conn) else { return };
         let (ended, rooms) = (connection.ended, connection.rooms.clone());
         let (session, code) = (connection.sender.clone(), connection.close_code);
-        *self.counters.closes.entry(code).or_default() += 1;
+        let phase = connection.phase;
+        self.counters.phase(phase, -1);
+        self.counters.closed(code);
         let at = ConnRef { worker: self.id, conn };
         if let Some(client) = session.and_then(|sender| sender.client) {
             for membership in rooms {
@@ -313,11 +323,11 @@ impl Shard {
                 let (id, key, command) = (id.as_ref(), key.as_deref(), command.as_deref());
                 self.on_outcome(conn, &room, id, key, command, join, outcome, now, fx);
             }
-            Mail::Delivery { room, epoch, first, last, frames } => {
-                self.on_delivery(&room, epoch, first, last, &frames, now, fx);
+            Mail::Delivery { room, epoch, first, last, frames, at_us } => {
+                self.on_delivery(&room, epoch, first, last, &frames, at_us, now, fx);
             }
-            Mail::Unlogged { room, except, frame } => {
-                self.on_unlogged(&room, except, &frame, now, fx);
+            Mail::Unlogged { room, except, frame, at_us } => {
+                self.on_unlogged(&room, except, &frame, at_us, now, fx);
             }
             Mail::Skip { room, position } => self.on_skip(&room, position, now, fx),
             Mail::Page { room, after, page } => self.on_page(&room, after, page, now, fx),
@@ -385,6 +395,7 @@ impl Shard {
         counters.connections = self.open;
         counters.rooms = self.homes.len() as u64;
         counters.members = self.homes.iter().map(|(_, home)| home.count()).sum();
+        (counters.behind, counters.lag) = self.behind_and_lag();
         counters
     }
 
@@ -515,7 +526,6 @@ impl Shard {
 
     fn check_outbox(&mut self, conn: ConnId, now: Now, fx: &mut impl Effects) {
         let queued = fx.queued(conn);
-        self.counters.outbox_bytes_max = self.counters.outbox_bytes_max.max(queued as u64);
         if queued > self.config.limits.outbox_bytes {
             self.slow(conn, now, fx);
         }
@@ -543,6 +553,9 @@ impl Shard {
         if before == 0 {
             fx.pause_read(conn, true);
         }
+        if before & why == 0 {
+            self.counters.limit(pause::limit(why));
+        }
     }
 
     pub(crate) fn unpause(&mut self, conn: ConnId, why: u8, fx: &mut impl Effects) {
@@ -569,9 +582,10 @@ impl Shard {
         if matches!(connection.phase, Phase::Closing | Phase::Closed) {
             return;
         }
-        connection.phase = Phase::Closing;
         connection.close_code = code;
-        if connection.reading {
+        let reading = connection.reading;
+        self.set_phase(conn, Phase::Closing);
+        if reading {
             self.close = Some((code, reason));
         } else {
             self.send_close(conn, code, reason, now, fx);
@@ -610,7 +624,15 @@ impl Shard {
             connection.close_code = code.get();
             connection.ended = by_peer && code == CloseCode::NORMAL;
         }
-        connection.phase = Phase::Closed;
+        self.set_phase(conn, Phase::Closed);
+    }
+
+    /// Moves a connection on in its life, and keeps count of how many are where.
+    pub(crate) fn set_phase(&mut self, conn: ConnId, phase: Phase) {
+        let Some(connection) = self.connection(conn) else { return };
+        let before = std::mem::replace(&mut connection.phase, phase);
+        self.counters.phase(before, -1);
+        self.counters.phase(phase, 1);
     }
 
     // Time.
@@ -664,13 +686,15 @@ impl Shard {
         if over(connection.deadline_us) {
             connection.deadline_us = 0;
             if connection.phase == Phase::Closing {
-                connection.phase = Phase::Closed;
+                self.set_phase(conn, Phase::Closed);
                 return fx.close(conn, false);
             }
+            self.counters.limit("handshake");
             let refusal = Refusal::unauthenticated("no $hello in time");
             self.turn_away(conn, &refusal, close::UNAUTHENTICATED, now, fx);
         } else if connection.slow_us > 0 && over(connection.slow_us + grace_us) {
             connection.slow_us = 0;
+            self.counters.limit("slow_grace");
             self.close(conn, close::SLOW_CONSUMER, "reads too slowly", now, fx);
         } else if matches!(connection.phase, Phase::Open | Phase::Echo) {
             if connection.expires_at_ms > 0 && connection.expires_at_ms <= now.wall_ms {

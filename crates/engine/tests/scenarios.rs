@@ -444,3 +444,46 @@ fn shutting_down_says_what_is_queued_and_then_1001() {
     assert_eq!(heard[0]["payload"], 1);
     assert_eq!(heard[1], json!({"closed": 1001}));
 }
+
+// What is counted.
+
+#[test]
+fn a_connection_is_counted_in_its_state_from_first_to_last() {
+    let mut rig = Rig::new(config());
+    let states = |rig: &Rig| {
+        let counters = rig.shard.counters();
+        let sum = counters.greeting + counters.sessions + counters.echoes + counters.closing;
+        assert_eq!(sum, counters.connections);
+        (counters.greeting, counters.sessions, counters.closing)
+    };
+    let client = rig.open(true);
+    assert_eq!(states(&rig), (1, 0, 0));
+    rig.say(client, &json!({"type": "$hello"}));
+    assert_eq!(states(&rig), (0, 1, 0));
+    rig.say_text(client, "a message over the limit".repeat(10_000).as_str());
+    assert_eq!(states(&rig), (0, 0, 1));
+    rig.break_off(client);
+    assert_eq!(states(&rig), (0, 0, 0));
+    assert_eq!(rig.shard.counters().limits["message_bytes"], 1);
+    let client = rig.open(true);
+    rig.pass(10_000);
+    assert_eq!(rig.shard.counters().limits["handshake"], 1);
+    rig.break_off(client);
+    assert_eq!(states(&rig), (0, 0, 0));
+}
+
+#[test]
+fn a_delivery_knows_when_its_publication_was_read() {
+    let mut rig = Rig::new(config());
+    let ada = rig.guest_in("a", &json!({}));
+    rig.guest_in("a", &json!({}));
+    rig.pass(20);
+    publish(&mut rig, ada, "a", 1);
+    // One for the batch, whoever is in the room.
+    assert_eq!(rig.effects.delivered, [20_001]);
+    rig.effects.delivered.clear();
+    let cleo = rig.guest_in("live/a", &json!({}));
+    rig.pass(5);
+    publish(&mut rig, cleo, "live/a", 1);
+    assert_eq!(rig.effects.delivered, [25_001], "in a room without log, too");
+}

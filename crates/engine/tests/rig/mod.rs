@@ -64,6 +64,8 @@ pub(crate) struct Rigged {
     own: VecDeque<Mail>,
     store: MemoryStore,
     pub(crate) answers: Vec<ApiAnswer>,
+    /// When the publications were read that were delivered, microseconds.
+    pub(crate) delivered: Vec<u64>,
     /// Questions are kept here instead of being answered at once.
     pub(crate) late: Option<Vec<u64>>,
     random: u8,
@@ -82,6 +84,7 @@ impl Rig {
             own: VecDeque::new(),
             store: MemoryStore::new(1),
             answers: Vec::new(),
+            delivered: Vec::new(),
             late: None,
             random: 0,
         };
@@ -277,6 +280,10 @@ impl Rigged {
 }
 
 impl Effects for Rigged {
+    fn delivering(&mut self, at_us: u64) {
+        self.delivered.push(at_us);
+    }
+
     fn send(&mut self, conn: ConnId, chunk: Bytes) {
         assert!(!self.closed.contains(&conn), "sent to a closed connection");
         self.queued.entry(conn.index).or_default().push_back(chunk);
