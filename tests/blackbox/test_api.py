@@ -299,36 +299,3 @@ def test_a_body_over_the_limit_is_413(curl, start):
     # One that does not say how long it is.
     reply = curl("/broadcast", "--header", "Transfer-Encoding: chunked", of=server, body=body)
     problem(reply, 413)
-
-
-METRIC = re.compile(r'([a-zA-Z_:][\w:]*)(?:\{((?:\w+="(?:[^"\\]|\\.)*",?)*)\})? (\S+)')
-
-
-def test_metrics_can_be_parsed(connect, curl, room):
-    session = connect()
-    session.join(room)
-    session.publish(room, 1)
-    session.refused("$leave", room="nowhere")
-    reply = curl("/metrics")
-    assert reply.status == 200
-    assert reply.headers["content-type"].startswith("text/plain")
-    kinds, samples = {}, {}
-    for line in reply.body.splitlines():
-        if line.startswith("# TYPE "):
-            _, _, name, kind = line.split(" ")
-            assert name not in kinds, f"{name} comes twice"
-            kinds[name] = kind
-        elif not line.startswith("#") and line:
-            match = METRIC.fullmatch(line)
-            assert match, line
-            name, labels, value = match.groups()
-            assert name.startswith(("clarion_", "process_")), name
-            assert re.sub(r"_(bucket|sum|count)$", "", name) in kinds or name in kinds, name
-            assert (name, labels) not in samples
-            samples[name, labels] = float(value)
-    for name, kind in kinds.items():
-        assert kind in ("counter", "gauge", "histogram")
-        assert (kind == "counter") == name.endswith("_total"), name
-    assert samples["clarion_connections", None] >= 1
-    assert samples["clarion_publications_total", None] >= 1
-    assert samples["clarion_errors_total", 'name="not_joined"'] >= 1

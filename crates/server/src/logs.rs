@@ -6,9 +6,9 @@
 
 use crate::config::{Format, Level, Log};
 use std::io::{IsTerminal, stderr};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -19,12 +19,16 @@ const LINES: usize = 8_192;
 
 /// Dropped to make the writing thread write out everything.
 static GUARD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+/// Counts the lines that were dropped.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// Starts logging, and has panics logged, too.
 pub(crate) fn start(settings: &Log) {
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(LINES).lossy(true).finish(stderr());
     *GUARD.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(guard);
+    // A second start in one process, in tests, keeps the first one's.
+    let _ = DROPPED.set(writer.error_counter());
     let human = match settings.format {
         Format::Auto => stderr().is_terminal(),
         Format::Human => true,
@@ -49,6 +53,11 @@ pub(crate) fn start(settings: &Log) {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(thread = thread.name(), cause, place, "panic");
     }));
+}
+
+/// Lines that were dropped since the start.
+pub(crate) fn dropped() -> usize {
+    DROPPED.get().map_or(0, ErrorCounter::dropped_lines)
 }
 
 /// What a panic says; nearly all are one of these two.

@@ -3,7 +3,7 @@
 use crate::api::{self, Answers, Api};
 use crate::config::Settings;
 use crate::front::origin::{Allowed, Origins};
-use crate::front::{self, Front, Gauge, Handshakes};
+use crate::front::{self, Counts, Front, Gauge};
 use crate::worker::{self, Clock, Workers};
 use crate::{keys, logs};
 use std::fmt::Display;
@@ -95,14 +95,14 @@ impl Server {
         let (workers, threads) = worker::start(&config, &answers, clock)
             .map_err(|e| failed("the workers cannot start", &e))?;
         let workers = Arc::new(workers);
-        let (handshakes, http_connections) = (Arc::new(Handshakes::default()), Gauge::default());
+        let (counts, http_connections) = (Arc::new(Counts::new(clock)), Gauge::default());
         let draining = Arc::new(AtomicBool::new(false));
         let api = Arc::new(Api::new(api::Parts {
             node: node_name(&settings.node),
             key: api_key.key.clone(),
             workers: workers.clone(),
             answers,
-            handshakes: handshakes.clone(),
+            counts: counts.clone(),
             http_connections: http_connections.clone(),
             draining: draining.clone(),
             clock,
@@ -112,7 +112,7 @@ impl Server {
         let front = Arc::new(Front {
             api: api.clone(),
             workers: workers.clone(),
-            handshakes,
+            counts,
             http_connections,
             draining: draining.clone(),
             origins: origins(settings),

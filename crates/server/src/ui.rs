@@ -33,6 +33,11 @@ const MISSING: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-
     install Node and run <code>make run</code> in the source tree.</p>\n\
     <p>Clients connect to <code>/ws</code> on this address.</p>\n</html>\n";
 
+/// Whether there is a file at `path`.
+pub(crate) fn serves(path: &str) -> bool {
+    path == "/" || asset(path).is_some()
+}
+
 /// The file at `path`, if there is one.
 pub(crate) fn find(path: &str) -> Option<Answer> {
     if path == "/" {

@@ -147,8 +147,13 @@ class Server:
         return json.loads(answer)
 
     def request(self, method, path, key=None, body=None):
+        status, _, answer = self.exchange(method, path, key, body)
+        return status, answer
+
+    def exchange(self, method, path, key=None, body=None, headers=None):
+        """Status, headers by their names in lower case, and body."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE_S)
-        headers = {}
+        headers = dict(headers or {})
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         if body is not None:
@@ -157,7 +162,8 @@ class Server:
         try:
             connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, found, response.read().decode()
         finally:
             connection.close()
 

@@ -1,125 +1,336 @@
-//! `GET /metrics`: everything that is counted, for Prometheus (text format 0.0.4).
+//! `GET /metrics`: everything that is counted, for Prometheus.
+//!
+//! docs/operations.md says of each metric what it tells and what to do about it; a test holds the
+//! two together. A scrape asks every worker once, by mail; one that does not answer is shown as such,
+//! and its counters as they were, so that a stuck worker does not take the view from whoever looks
+//! for it.
 
+use super::exposition::{Format, Kind, Metric, Page};
 use super::{Api, process};
-use crate::front::{Answer, Problem};
+use crate::front::{Answer, log_limit};
+use crate::worker::{Measure, Workers};
 use bytes::Bytes;
-use clarion_engine::Counters;
+use clarion_engine::mail::{ApiAnswer, ApiRequest};
+use clarion_engine::{Counters, Mail};
 use http_body_util::Full;
 use hyper::Response;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use std::fmt::Write;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// A page of metrics that grows.
-struct Page(String);
+/// How long a worker may take to answer a scrape, which gives up after 10 s by Prometheus' default.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A high-water mark is that of the last one to two of these, so that two scrapers see the same.
+const PEAK_WINDOW: Duration = Duration::from_secs(60);
 
-impl Page {
-    /// One metric: each sample has its labels, as `name="value"`, and its value.
-    fn metric<L: AsRef<str>, V: std::fmt::Display>(
-        &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (L, V)>,
-    ) {
-        let page = &mut self.0;
-        // Writing to a string cannot fail.
-        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in samples {
-            let _ = match labels.as_ref() {
-                "" => writeln!(page, "{name} {value}"),
-                labels => writeln!(page, "{name}{{{labels}}} {value}"),
-            };
+macro_rules! metrics {
+    ($($id:ident = $kind:ident $name:literal, $unit:literal, [$($label:literal),*], $help:literal;)*) => {
+        $(const $id: Metric = Metric {
+            name: $name,
+            kind: Kind::$kind,
+            unit: $unit,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+
+        /// All metrics, in the order of the page.
+        #[cfg(test)]
+        const ALL: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    BUILD = Gauge "clarion_build_info", "1", ["version"], "What runs here.";
+    UPTIME = Gauge "clarion_uptime_seconds", "seconds", [], "Time since the start.";
+    WORKERS = Gauge "clarion_workers", "threads", [], "Threads that serve connections.";
+    SILENT = Gauge "clarion_workers_silent", "threads", [],
+        "Workers that did not answer this scrape in time.";
+    WORKER_CONNECTIONS = Gauge "clarion_worker_connections", "connections", ["worker"],
+        "WebSocket connections of each worker, those on their way to it included.";
+    WORKER_BUSY = Counter "clarion_worker_busy_seconds_total", "seconds", ["worker"],
+        "Time that each worker spent in turns.";
+    WORKER_TURN_AGE = Gauge "clarion_worker_turn_age_seconds", "seconds", ["worker"],
+        "Age of the turn that each worker is in; 0 while it sleeps.";
+    TURNS = Histogram "clarion_turn_seconds", "seconds", [],
+        "Length of workers' turns, from waking up to having written everything.";
+
+    CONNECTIONS = Gauge "clarion_connections", "connections", ["state"],
+        "WebSocket connections, by state.";
+    HTTP_CONNECTIONS = Gauge "clarion_http_connections", "connections", [],
+        "HTTP connections, those included that are still shaking hands.";
+    HANDSHAKES = Counter "clarion_handshakes_total", "handshakes", ["outcome"],
+        "WebSocket handshakes, by what came of them.";
+    RESUMED = Counter "clarion_resumed_total", "sessions", [],
+        "Sessions that came back with a ticket.";
+    CLOSES = Counter "clarion_closes_total", "connections", ["code"],
+        "Connections ended, by close code; 1006 for none, other for what peers make up.";
+    ERRORS = Counter "clarion_errors_total", "errors", ["name"],
+        "Errors that clients were told, by name.";
+    LIMITS = Counter "clarion_limits_total", "hits", ["limit"],
+        "Limits that were met, by setting.";
+    REQUESTS = Counter "clarion_http_requests_total", "requests", ["route", "status"],
+        "HTTP requests answered, but for handshakes that were accepted.";
+
+    MESSAGES = Counter "clarion_messages_total", "messages", ["direction"],
+        "WebSocket messages received and queued for sending.";
+    BYTES = Counter "clarion_bytes_total", "bytes", ["direction"],
+        "Bytes received, and queued for sending, after the handshakes.";
+    DEFLATE_MESSAGES = Counter "clarion_deflate_messages_total", "messages", ["direction"],
+        "Compressed messages received, and messages compressed; one made once for many is one.";
+    DEFLATE_BYTES = Counter "clarion_deflate_bytes_total", "bytes", ["direction", "form"],
+        "Bytes of those messages, compressed and not.";
+    PUBLICATIONS = Counter "clarion_publications_total", "publications", [],
+        "Publications that were accepted.";
+    DELIVERIES = Counter "clarion_deliveries_total", "publications", [],
+        "Publications that were queued for a member.";
+    DELIVERY = Histogram "clarion_delivery_seconds", "seconds", [],
+        "From reading the first publication of a batch to having written it; one for each worker.";
+    ROOMS = Gauge "clarion_rooms", "rooms", [], "Rooms that somebody uses.";
+    MEMBERS = Gauge "clarion_members", "members", [],
+        "Sessions in rooms, absent ones in their grace included.";
+    BEHIND = Gauge "clarion_members_behind", "members", [],
+        "Members that read the log, since they are behind their room.";
+    LAG = Gauge "clarion_lag_publications", "publications", [],
+        "How far the last of those members is behind.";
+    FELL_BEHIND = Counter "clarion_fell_behind_total", "members", [],
+        "Members that were too slow and fell back to reading the log.";
+    GAPS = Counter "clarion_gaps_total", "gaps", [], "Losses that were announced with $gap.";
+    OUTBOX = Gauge "clarion_outbox_bytes", "bytes", [],
+        "Bytes queued for all connections, which the kernel has not taken.";
+    OUTBOX_PEAK = Gauge "clarion_outbox_peak_bytes", "bytes", [],
+        "The most that one connection's socket did not take, in the last 1 to 2 minutes.";
+    MAILBOX = Gauge "clarion_mailbox_bytes", "bytes", [],
+        "Bytes of mail between workers that was not taken yet.";
+    MAILBOX_PEAK = Gauge "clarion_mailbox_peak_bytes", "bytes", [],
+        "The most that one mailbox held in the last 1 to 2 minutes.";
+    STORE = Histogram "clarion_store_seconds", "seconds", ["operation"],
+        "From asking the store to its answer.";
+    LOG_DROPPED = Counter "clarion_log_lines_dropped_total", "lines", [],
+        "Lines that the log lost, since whoever reads it is too slow.";
+
+    RESIDENT = Gauge "process_resident_memory_bytes", "bytes", [], "Memory of this process.";
+    ADDRESS_SPACE = Gauge "process_virtual_memory_bytes", "bytes", [],
+        "Address space of this process.";
+    CPU = Counter "process_cpu_seconds_total", "seconds", [], "CPU time of this process.";
+    OPEN_FDS = Gauge "process_open_fds", "descriptors", [], "Descriptors that are open.";
+    MAX_FDS = Gauge "process_max_fds", "descriptors", [], "Descriptors that may be open.";
+    THREADS = Gauge "process_threads", "threads", [], "Threads of this process.";
+    START_TIME = Gauge "process_start_time_seconds", "seconds", [],
+        "When this process started, since 1970.";
+}
+
+/// What scrapes leave for later ones.
+#[derive(Debug, Default)]
+pub(super) struct Scrapes(Mutex<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// The last that each worker said.
+    counters: BTreeMap<usize, Counters>,
+    outbox: Peak,
+    mailbox: Peak,
+    /// What the log knows of limits that were met in the engine.
+    limits: BTreeMap<&'static str, u64>,
+}
+
+/// The greatest value of the last one to two windows.
+#[derive(Debug, Default)]
+struct Peak {
+    now: u64,
+    before: u64,
+    since: Option<Instant>,
+}
+
+/// What the workers said.
+#[derive(Debug)]
+pub(super) struct Scrape {
+    pub(super) counters: Counters,
+    silent: usize,
+}
+
+impl Peak {
+    fn see(&mut self, value: u64, at: Instant) -> u64 {
+        let since = *self.since.get_or_insert(at);
+        let windows = at.saturating_duration_since(since).as_secs() / PEAK_WINDOW.as_secs();
+        if windows > 0 {
+            self.before = if windows == 1 { self.now } else { 0 };
+            (self.now, self.since) = (0, Some(at));
         }
+        self.now = self.now.max(value);
+        self.now.max(self.before)
+    }
+}
+
+impl Scrapes {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.metric(name, "gauge", help, [("", value)]);
+    /// The high-water marks of an outbox and of a mailbox. Workers forget theirs when they are
+    /// looked at; here they are remembered.
+    fn peaks(&self, workers: &Workers) -> (u64, u64) {
+        let (mut memory, now) = (self.lock(), Instant::now());
+        let outbox = memory.outbox.see(workers.take_outbox_bytes_max(), now);
+        (outbox, memory.mailbox.see(workers.take_mailbox_bytes_max(), now))
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.metric(name, "counter", help, [("", value)]);
-    }
-
-    fn shard(&mut self, counters: &Counters) {
-        let both = |received, sent| [(r#"direction="in""#, received), (r#"direction="out""#, sent)];
-        self.gauge("clarion_connections", "WebSocket connections.", counters.connections);
-        self.gauge("clarion_rooms", "Rooms that somebody uses.", counters.rooms);
-        self.gauge("clarion_members", "Memberships of sessions in rooms.", counters.members);
-        self.metric(
-            "clarion_messages_total",
-            "counter",
-            "WebSocket messages received and sent.",
-            both(counters.messages_in, counters.messages_out),
-        );
-        self.metric(
-            "clarion_bytes_total",
-            "counter",
-            "Bytes received and sent after the handshakes.",
-            both(counters.bytes_in, counters.bytes_out),
-        );
-        self.metric(
-            "clarion_deflate_messages_total",
-            "counter",
-            "Compressed messages received, and messages compressed; one made once for many is one.",
-            both(counters.inflated_messages, counters.deflated_messages),
-        );
-        self.metric(
-            "clarion_deflate_bytes_total",
-            "counter",
-            "Bytes of those messages, compressed and not.",
-            [
-                (r#"direction="in",form="compressed""#, counters.inflated_bytes),
-                (r#"direction="in",form="plain""#, counters.inflated_plain_bytes),
-                (r#"direction="out",form="compressed""#, counters.deflated_bytes),
-                (r#"direction="out",form="plain""#, counters.deflated_plain_bytes),
-            ],
-        );
-        let accepted = "Publications that were accepted.";
-        self.counter("clarion_publications_total", accepted, counters.publications);
-        let queued = "Publications that were queued for a member.";
-        self.counter("clarion_deliveries_total", queued, counters.deliveries);
-        let resumed = "Sessions that came back with a ticket.";
-        self.counter("clarion_resumed_total", resumed, counters.resumed);
-        let behind = "Members that were too slow and fell back to reading the log.";
-        self.counter("clarion_fell_behind_total", behind, counters.fell_behind);
-        self.counter("clarion_gaps_total", "Announced losses.", counters.gaps);
-        let label = |(name, count): (&&str, &u64)| (format!(r#"name="{name}""#), *count);
-        let errors = "Errors sent to clients, by name.";
-        self.metric("clarion_errors_total", "counter", errors, counters.errors.iter().map(label));
-        let label = |(code, count): (&u16, &u64)| (format!(r#"code="{code}""#), *count);
-        let closes = "Connections ended, by close code; 1006 for none.";
-        self.metric("clarion_closes_total", "counter", closes, counters.closes.iter().map(label));
+    /// Writes a line for each limit that was met in the engine since the last time.
+    pub(super) fn log_limits(&self, counters: &Counters) {
+        let mut memory = self.lock();
+        for (limit, count) in &counters.limits {
+            let told = memory.limits.insert(limit, *count).unwrap_or(0);
+            if *count > told {
+                log_limit(limit, count - told);
+            }
+        }
     }
 }
 
 impl Api {
-    pub(super) async fn metrics(&self) -> Result<Answer, Problem> {
-        let counters = self.counters().await?;
-        let mut page = Page(String::with_capacity(4_096));
-        let version = concat!(r#"version=""#, env!("CARGO_PKG_VERSION"), r#"""#);
-        page.metric("clarion_build_info", "gauge", "What runs here.", [(version, 1)]);
-        let uptime = self.started.elapsed().as_secs();
-        page.gauge("clarion_uptime_seconds", "Time since the start.", uptime);
-        page.gauge("clarion_workers", "Threads that serve connections.", self.workers.count());
-        page.shard(&counters);
-        page.metric(
-            "clarion_handshakes_total",
-            "counter",
-            "WebSocket handshakes, by what came of them.",
-            self.handshakes.counts().map(|(name, count)| (format!(r#"outcome="{name}""#), count)),
-        );
-        let open = self.http_connections.count();
-        page.gauge("clarion_http_connections", "HTTP connections, shaking hands or not.", open);
-        let memory = "Memory of this process, in bytes.";
-        page.gauge("process_resident_memory_bytes", memory, process::memory_bytes());
-        let cpu = "CPU time of this process, in seconds.";
-        page.counter("process_cpu_seconds_total", cpu, process::cpu_time().as_secs_f64());
-
-        let mut response = Response::new(Full::new(Bytes::from(page.0)));
-        let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, text);
-        Ok(response)
+    /// The sum of all workers' counters; of one that does not answer, what it last said.
+    pub(super) async fn scrape(&self) -> Scrape {
+        let pending: Vec<_> = (0..self.workers.count())
+            .map(|worker| {
+                let pending = self.answers.expect();
+                let mail = Mail::Api { api: pending.id(), request: ApiRequest::Stats };
+                self.workers.post(worker, mail);
+                pending
+            })
+            .collect();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut scrape = Scrape { counters: Counters::default(), silent: 0 };
+        for (worker, mut pending) in pending.into_iter().enumerate() {
+            let answer = tokio::time::timeout_at(deadline, pending.wait()).await;
+            let mut memory = self.scrapes.lock();
+            match answer {
+                Ok(Ok(ApiAnswer::Stats(counters))) => {
+                    scrape.counters.add(&counters);
+                    memory.counters.insert(worker, *counters);
+                }
+                _ => {
+                    scrape.silent += 1;
+                    if let Some(counters) = memory.counters.get(&worker) {
+                        scrape.counters.add(counters);
+                    }
+                }
+            }
+        }
+        if scrape.silent > 0 {
+            tracing::error!(workers = scrape.silent, "workers do not answer");
+        }
+        self.scrapes.peaks(&self.workers);
+        scrape
     }
+
+    pub(super) async fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let format = Format::wanted(accept);
+        let scrape = self.scrape().await;
+        let mut page = Page::new(format);
+        self.write(&mut page, &scrape);
+        let mut response = Response::new(Full::new(Bytes::from(page.end())));
+        let kind = HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+
+    fn write(&self, page: &mut Page, scrape: &Scrape) {
+        let (uptime, workers) = (self.started.elapsed(), &self.workers);
+        page.many(&BUILD, [([env!("CARGO_PKG_VERSION").to_owned()], 1)]);
+        page.one(&UPTIME, uptime.as_secs_f64());
+        page.one(&WORKERS, workers.count());
+        page.one(&SILENT, scrape.silent);
+        let loads: Vec<_> = (0..workers.count()).map(|worker| workers.load(worker)).collect();
+        let each = || loads.iter().enumerate().map(|(worker, load)| ([worker.to_string()], load));
+        page.many(&WORKER_CONNECTIONS, each().map(|(label, load)| (label, load.connections)));
+        page.many(&WORKER_BUSY, each().map(|(label, load)| (label, load.busy.as_secs_f64())));
+        let ages = each().map(|(label, load)| (label, load.turn_age.as_secs_f64()));
+        page.many(&WORKER_TURN_AGE, ages);
+        page.histogram(&TURNS, &[("", workers.measured(Measure::Turn))]);
+        self.write_connections(page, &scrape.counters);
+        self.write_messages(page, &scrape.counters);
+        page.one(&LOG_DROPPED, crate::logs::dropped());
+        write_process(page, uptime);
+    }
+
+    fn write_connections(&self, page: &mut Page, counters: &Counters) {
+        let states = [
+            ("greeting", counters.greeting),
+            ("open", counters.sessions),
+            ("echo", counters.echoes),
+            ("closing", counters.closing),
+        ];
+        page.many(&CONNECTIONS, states.map(|(state, count)| ([state.to_owned()], count)));
+        page.one(&HTTP_CONNECTIONS, self.http_connections.count());
+        let named = |(name, count): (&'static str, u64)| ([name.to_owned()], count);
+        page.many(&HANDSHAKES, self.counts.handshakes().map(named));
+        page.one(&RESUMED, counters.resumed);
+        let code = |code: u16| if code == 0 { "other".to_owned() } else { code.to_string() };
+        page.many(&CLOSES, counters.closes.iter().map(|(at, count)| ([code(*at)], count)));
+        let named = |(name, count): (&&'static str, &u64)| ([(*name).to_owned()], *count);
+        page.many(&ERRORS, counters.errors.iter().map(named));
+        let mut limits = counters.limits.clone();
+        for (name, count) in self.counts.limits() {
+            *limits.entry(name).or_default() += count;
+        }
+        page.many(&LIMITS, limits.iter().map(named));
+        let requests = self.counts.requests();
+        let request = |((route, status), count): (&(&'static str, u16), &u64)| {
+            ([(*route).to_owned(), status.to_string()], *count)
+        };
+        page.many(&REQUESTS, requests.iter().map(request));
+    }
+
+    fn write_messages(&self, page: &mut Page, counters: &Counters) {
+        let workers = &self.workers;
+        let both = |received, sent| [(["in".to_owned()], received), (["out".to_owned()], sent)];
+        page.many(&MESSAGES, both(counters.messages_in, counters.messages_out));
+        page.many(&BYTES, both(counters.bytes_in, counters.bytes_out));
+        let deflated = both(counters.inflated_messages, counters.deflated_messages);
+        page.many(&DEFLATE_MESSAGES, deflated);
+        let deflated = [
+            ("in", "compressed", counters.inflated_bytes),
+            ("in", "plain", counters.inflated_plain_bytes),
+            ("out", "compressed", counters.deflated_bytes),
+            ("out", "plain", counters.deflated_plain_bytes),
+        ];
+        let labelled = |(direction, form, bytes): (&str, &str, u64)| {
+            ([direction.to_owned(), form.to_owned()], bytes)
+        };
+        page.many(&DEFLATE_BYTES, deflated.map(labelled));
+        page.one(&PUBLICATIONS, counters.publications);
+        page.one(&DELIVERIES, counters.deliveries);
+        page.histogram(&DELIVERY, &[("", workers.measured(Measure::Delivery))]);
+        page.one(&ROOMS, counters.rooms);
+        page.one(&MEMBERS, counters.members);
+        page.one(&BEHIND, counters.behind);
+        page.one(&LAG, counters.lag);
+        page.one(&FELL_BEHIND, counters.fell_behind);
+        page.one(&GAPS, counters.gaps);
+        page.one(&OUTBOX, workers.outbox_bytes());
+        let (outbox, mailbox) = self.scrapes.peaks(workers);
+        page.one(&OUTBOX_PEAK, outbox);
+        page.one(&MAILBOX, workers.mailbox_bytes());
+        page.one(&MAILBOX_PEAK, mailbox);
+        let operations = [
+            ("append", workers.measured(Measure::Append)),
+            ("read", workers.measured(Measure::Read)),
+        ];
+        page.histogram(&STORE, &operations);
+    }
+}
+
+fn write_process(page: &mut Page, uptime: Duration) {
+    let memory = process::memory();
+    page.one(&RESIDENT, memory.resident);
+    page.one(&ADDRESS_SPACE, memory.address_space);
+    page.one(&CPU, process::cpu_time().as_secs_f64());
+    let (open, max) = process::descriptors();
+    page.one(&OPEN_FDS, open);
+    page.one(&MAX_FDS, max.map_or("+Inf".to_owned(), |max| max.to_string()));
+    page.one(&THREADS, process::threads());
+    page.one(&START_TIME, process::start_time(uptime));
 }
 
 #[cfg(test)]
@@ -127,18 +338,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_has_help_and_type_before_its_samples() {
-        let mut counters = Counters { connections: 3, ..Counters::default() };
-        counters.errors.insert("bad_room", 2);
-        let mut page = Page(String::new());
-        page.shard(&counters);
-        assert!(page.0.contains("\nclarion_connections 3\n"));
-        assert!(page.0.contains("clarion_errors_total{name=\"bad_room\"} 2\n"));
-        assert!(page.0.contains("clarion_messages_total{direction=\"in\"} 0\n"));
-        for line in page.0.lines().filter(|line| !line.starts_with('#')) {
-            let name = line.split(['{', ' ']).next().unwrap();
-            assert!(page.0.contains(&format!("# HELP {name} ")), "{line}");
-            assert!(page.0.contains(&format!("# TYPE {name} ")), "{line}");
+    fn names_say_what_a_metric_is_and_are_used_once() {
+        for (index, metric) in ALL.iter().enumerate() {
+            let Metric { name, kind, unit, help, .. } = metric;
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert!(name.starts_with("clarion_") || name.starts_with("process_"), "{name}");
+            assert!(!unit.is_empty() && help.ends_with('.'), "{name}");
+            if matches!(*unit, "seconds" | "bytes") {
+                let base = name.strip_suffix("_total").unwrap_or(name);
+                assert!(base.ends_with(unit), "{name}");
+            }
+            assert!(ALL[..index].iter().all(|other| other.name != *name), "{name}");
         }
+    }
+
+    /// A row: name, type, unit, labels, what it tells, what to do when it is high.
+    #[test]
+    fn every_metric_is_in_the_documentation_and_nothing_else() {
+        let text = include_str!("../../../../docs/operations.md");
+        let rows = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `"))
+            .filter(|row| row.starts_with("clarion_") || row.starts_with("process_"));
+        let documented: Vec<String> = rows
+            .map(|row| {
+                let cells: Vec<_> = row.trim_end_matches('|').split('|').map(str::trim).collect();
+                assert_eq!(cells.len(), 6, "{row}");
+                assert!(cells[4..].iter().all(|cell| !cell.is_empty()), "{row}");
+                cells[..4].join(" ").replace('`', "")
+            })
+            .collect();
+        let exposed: Vec<String> = ALL
+            .iter()
+            .map(|Metric { name, kind, unit, labels, .. }| {
+                let kind = format!("{kind:?}").to_lowercase();
+                format!("{name} {kind} {unit} {}", labels.join(", ")).trim_end().to_owned()
+            })
+            .collect();
+        let documented: Vec<_> = documented.iter().map(|row| row.trim_end()).collect();
+        assert_eq!(documented, exposed);
+    }
+
+    #[test]
+    fn a_peak_is_that_of_the_last_two_windows() {
+        let (mut peak, start) = (Peak::default(), Instant::now());
+        let at = |windows: f64| start + PEAK_WINDOW.mul_f64(windows);
+        assert_eq!(peak.see(5, at(0.0)), 5);
+        assert_eq!(peak.see(9, at(0.5)), 9);
+        assert_eq!(peak.see(3, at(1.1)), 9, "two scrapers see the same");
+        assert_eq!(peak.see(0, at(2.2)), 3);
+        assert_eq!(peak.see(0, at(9.0)), 0);
     }
 }

@@ -6,6 +6,7 @@
 mod answers;
 mod broadcast;
 mod clients;
+mod exposition;
 mod metrics;
 mod process;
 mod stats;
@@ -13,7 +14,7 @@ mod stats;
 pub(crate) use answers::Answers;
 
 use crate::config::Secret;
-use crate::front::{Answer, Gauge, Handshakes, Problem, read_body};
+use crate::front::{Answer, Counts, Gauge, Problem, read_body};
 use crate::worker::{Clock, Workers};
 use bytes::Bytes;
 use clarion_engine::Mail;
@@ -22,6 +23,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
+use metrics::Scrapes;
 use stats::Samples;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -35,13 +37,14 @@ pub(crate) struct Api {
     pub(crate) key: Secret,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
-    pub(crate) handshakes: Arc<Handshakes>,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) http_connections: Gauge,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) clock: Clock,
     pub(crate) body_bytes: usize,
     pub(crate) body_time: Duration,
     samples: Samples,
+    scrapes: Scrapes,
     started: Instant,
     turn: AtomicUsize,
 }
@@ -53,7 +56,7 @@ pub(crate) struct Parts {
     pub(crate) key: Secret,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
-    pub(crate) handshakes: Arc<Handshakes>,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) http_connections: Gauge,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) clock: Clock,
@@ -101,16 +104,29 @@ impl Api {
             key: parts.key,
             workers: parts.workers,
             answers: parts.answers,
-            handshakes: parts.handshakes,
+            counts: parts.counts,
             http_connections: parts.http_connections,
             draining: parts.draining,
             clock: parts.clock,
             body_bytes: parts.body_bytes,
             body_time: parts.body_time,
             samples: Samples::new(),
+            scrapes: Scrapes::default(),
             started: Instant::now(),
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// What a path of the API is called in the counts.
+    pub(crate) fn route(path: &str) -> Option<&'static str> {
+        Some(match Route::find(path)? {
+            Route::Stats => "/stats",
+            Route::Clients => "/clients",
+            Route::Broadcast => "/broadcast",
+            Route::Metrics => "/metrics",
+            Route::Alive => "/healthz",
+            Route::Ready => "/readyz",
+        })
     }
 
     /// Whether a path is the API's.
@@ -133,7 +149,7 @@ impl Api {
             (Route::Clients, Method::GET) => {
                 self.clients(request.uri().query().unwrap_or_default()).await
             }
-            (Route::Metrics, Method::GET) => self.metrics().await,
+            (Route::Metrics, Method::GET) => Ok(self.metrics(request.headers()).await),
             (Route::Alive, Method::GET) => Ok(text("ok\n")),
             (Route::Ready, Method::GET) => self.ready(),
             (Route::Broadcast, Method::POST) => {

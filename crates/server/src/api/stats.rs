@@ -77,7 +77,7 @@ fn round(value: f64) -> f64 {
 }
 
 impl Api {
-    /// The sum of all workers' counters.
+    /// The sum of all workers' counters; all of them have to answer.
     pub(super) async fn counters(&self) -> Result<Counters, Problem> {
         let mut sum = Counters::default();
         for answer in self.ask_all(&ApiRequest::Stats).await? {
@@ -101,9 +101,10 @@ impl Api {
     pub(crate) async fn sample(&self) {
         loop {
             tokio::time::sleep(SAMPLE_EVERY).await;
-            if let Ok(counters) = self.counters().await {
-                self.rates(&counters);
-            }
+            let scrape = self.scrape().await;
+            self.rates(&scrape.counters);
+            self.scrapes.log_limits(&scrape.counters);
+            self.counts.log_rest();
         }
     }
 

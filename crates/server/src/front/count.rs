@@ -1,7 +1,9 @@
-//! What the front counts.
+//! What the front counts, and the lines that the log gets of it.
 
-use std::sync::Arc;
+use crate::worker::Clock;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How a WebSocket handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +36,147 @@ impl Outcome {
     ];
 }
 
-/// Handshakes since the start, by outcome.
-#[derive(Debug, Default)]
-pub(crate) struct Handshakes([AtomicU64; Outcome::ALL.len()]);
+/// A limit of the front, by the name of its setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// WebSocket connections of the process.
+    Connections,
+    /// HTTP connections of the process.
+    HttpConnections,
+    /// Bytes of a request's body.
+    HttpBodyBytes,
+}
 
-impl Handshakes {
-    pub(crate) fn count(&self, outcome: Outcome) {
-        self.0[outcome as usize].fetch_add(1, Relaxed);
+impl Limit {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Connections, "connections"),
+        (Self::HttpConnections, "http_connections"),
+        (Self::HttpBodyBytes, "http_body_bytes"),
+    ];
+}
+
+/// Everything that the front counts since the start.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    clock: Clock,
+    handshakes: [Tally; Outcome::ALL.len()],
+    limits: [Tally; Limit::ALL.len()],
+    requests: Requests,
+}
+
+/// How often something happened, and how much of that the log knows.
+#[derive(Debug, Default)]
+struct Tally {
+    count: AtomicU64,
+    logged: AtomicU64,
+    /// When the last line was written, seconds on the monotonic clock, plus one.
+    logged_s: AtomicU64,
+}
+
+/// HTTP requests by route and status.
+///
+/// There are as many entries as there are routes and statuses in the source; no peer adds to them.
+#[derive(Debug, Default)]
+struct Requests(Mutex<BTreeMap<(&'static str, u16), u64>>);
+
+impl Counts {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            handshakes: Default::default(),
+            limits: Default::default(),
+            requests: Requests::default(),
+        }
+    }
+
+    /// A handshake ended. Of refusals the log gets one line a second and kind.
+    pub(crate) fn handshake(&self, outcome: Outcome) {
+        let tally = &self.handshakes[outcome as usize];
+        if outcome == Outcome::Accepted {
+            tally.count.fetch_add(1, Relaxed);
+        } else if let Some(count) = tally.hit(self.now_s()) {
+            let outcome = Outcome::ALL[outcome as usize].1;
+            tracing::info!(outcome, count, "handshakes refused");
+        }
+    }
+
+    /// A limit was met. The log gets one line a second and limit.
+    pub(crate) fn limit(&self, limit: Limit) {
+        if let Some(count) = self.limits[limit as usize].hit(self.now_s()) {
+            log_limit(Limit::ALL[limit as usize].1, count);
+        }
+    }
+
+    /// A request was answered. `route` is one of the source's, not the peer's.
+    pub(crate) fn request(&self, route: &'static str, status: u16) {
+        *self.requests.lock().entry((route, status)).or_default() += 1;
+    }
+
+    /// Writes the lines of what happened since the last ones and was not followed by more.
+    pub(crate) fn log_rest(&self) {
+        for ((_, outcome), tally) in Outcome::ALL.iter().zip(&self.handshakes).skip(1) {
+            let count = tally.rest();
+            if count > 0 {
+                tracing::info!(outcome, count, "handshakes refused");
+            }
+        }
+        for ((_, limit), tally) in Limit::ALL.iter().zip(&self.limits) {
+            let count = tally.rest();
+            if count > 0 {
+                log_limit(limit, count);
+            }
+        }
     }
 
     /// Every outcome's name and count.
-    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Outcome::ALL
-            .into_iter()
-            .map(|(outcome, name)| (name, self.0[outcome as usize].load(Relaxed)))
+    pub(crate) fn handshakes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = Outcome::ALL.into_iter().map(|(_, name)| name);
+        names.zip(self.handshakes.iter().map(|tally| tally.count.load(Relaxed)))
+    }
+
+    /// Every limit's name and how often it was met.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = Limit::ALL.into_iter().map(|(_, name)| name);
+        names.zip(self.limits.iter().map(|tally| tally.count.load(Relaxed)))
+    }
+
+    /// Requests by route and status.
+    pub(crate) fn requests(&self) -> BTreeMap<(&'static str, u16), u64> {
+        self.requests.lock().clone()
+    }
+
+    fn now_s(&self) -> u64 {
+        self.clock.mono_us() / 1_000_000
+    }
+}
+
+/// The line about a limit, wherever it was met.
+pub(crate) fn log_limit(limit: &str, count: u64) {
+    tracing::warn!(limit, count, "limit met");
+}
+
+impl Tally {
+    /// Counts one; how many a line should tell now, if it is time for one.
+    fn hit(&self, now_s: u64) -> Option<u64> {
+        self.count.fetch_add(1, Relaxed);
+        let last = self.logged_s.load(Relaxed);
+        // Of those that see a new second at the same time, one writes the line.
+        let mine = last <= now_s
+            && self.logged_s.compare_exchange(last, now_s + 1, Relaxed, Relaxed).is_ok();
+        let count = if mine { self.rest() } else { 0 };
+        (count > 0).then_some(count)
+    }
+
+    /// How many the log does not know of; it does from now on.
+    fn rest(&self) -> u64 {
+        let count = self.count.load(Relaxed);
+        count.saturating_sub(self.logged.swap(count, Relaxed))
+    }
+}
+
+impl Requests {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(&'static str, u16), u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,14 +212,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_are_counted_under_their_own_names() {
-        let handshakes = Handshakes::default();
+    fn outcomes_and_limits_are_counted_under_their_own_names() {
+        let counts = Counts::new(Clock::start());
         for (index, (outcome, _)) in Outcome::ALL.into_iter().enumerate() {
-            (0..=index).for_each(|_| handshakes.count(outcome));
+            (0..=index).for_each(|_| counts.handshake(outcome));
         }
-        for (index, (name, count)) in handshakes.counts().enumerate() {
+        for (index, (name, count)) in counts.handshakes().enumerate() {
             assert_eq!((name, count), (Outcome::ALL[index].1, index as u64 + 1));
         }
+        for (index, (limit, _)) in Limit::ALL.into_iter().enumerate() {
+            (0..=index).for_each(|_| counts.limit(limit));
+        }
+        for (index, (name, count)) in counts.limits().enumerate() {
+            assert_eq!((name, count), (Limit::ALL[index].1, index as u64 + 1));
+        }
+    }
+
+    #[test]
+    fn a_kind_gets_one_line_a_second_with_all_that_came_since_the_last() {
+        let tally = Tally::default();
+        assert_eq!(tally.hit(0), Some(1), "the first is told at once");
+        assert_eq!((tally.hit(0), tally.hit(0)), (None, None));
+        assert_eq!(tally.hit(1), Some(3));
+        assert_eq!((tally.hit(1), tally.rest(), tally.rest()), (None, 1, 0));
+        assert_eq!(tally.hit(9), Some(1));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! One connection of the front: HTTP requests, until it ends or becomes a WebSocket.
 
 use super::upgrade::Handoff;
-use super::{Ends, Front};
+use super::{Ends, Front, Limit};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::pin::pin;
@@ -49,11 +51,20 @@ async fn until_ended(
     handoff: &Handoff,
     head_time: Duration,
 ) -> Option<hyper::Result<()>> {
-    let service = service_fn(|request| async move {
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let route = super::route(request.uri().path());
         let answer = front.handle(request, ends, handoff).await.unwrap_or_else(|problem| {
-            tracing::debug!(peer = %ends.peer, status = problem.status.as_u16(), "refused");
+            let status = problem.status.as_u16();
+            if problem.status == StatusCode::PAYLOAD_TOO_LARGE {
+                front.counts.limit(Limit::HttpBodyBytes);
+            }
+            tracing::debug!(peer = %ends.peer, route, status, "request refused");
             problem.into_response()
         });
+        // What becomes a WebSocket is counted as a handshake.
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            front.counts.request(route, answer.status().as_u16());
+        }
         Ok::<_, Infallible>(answer)
     });
     let mut builder = http1::Builder::new();

@@ -1,7 +1,7 @@
 //! Listening sockets and the loops that accept from them.
 
 use super::http::serve;
-use super::{Ends, Front};
+use super::{Ends, Front, Limit};
 use hyper_util::rt::TokioIo;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -70,6 +70,7 @@ pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, mut stop: watc
 
 fn accept(front: &Arc<Front>, stream: TcpStream, ends: Ends, stop: &watch::Receiver<bool>) {
     let Some(counted) = front.http_connections.enter(front.http_connections_max) else {
+        front.counts.limit(Limit::HttpConnections);
         // As much as fits at once into an empty buffer, which is all of it.
         let _ = stream.try_write(FULL);
         return;

@@ -12,7 +12,7 @@ mod refuse;
 mod upgrade;
 
 pub(crate) use body::read_body;
-pub(crate) use count::{Gauge, Handshakes, Outcome};
+pub(crate) use count::{Counts, Gauge, Limit, Outcome, log_limit};
 pub(crate) use listen::{TURNS, bind, run};
 pub(crate) use refuse::{Answer, Problem};
 
@@ -38,7 +38,7 @@ use upgrade::Handoff;
 pub(crate) struct Front {
     pub(crate) api: Arc<Api>,
     pub(crate) workers: Arc<Workers>,
-    pub(crate) handshakes: Arc<Handshakes>,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) http_connections: Gauge,
     /// Set once, when the server begins to stop.
     pub(crate) draining: Arc<AtomicBool>,
@@ -73,7 +73,7 @@ impl Front {
     ) -> Result<Answer, Problem> {
         if let Err(problem) = check_host(request.version(), request.headers()) {
             if is_websocket(request.headers()) {
-                self.handshakes.count(Outcome::Malformed);
+                self.counts.handshake(Outcome::Malformed);
             }
             return Err(problem);
         }
@@ -90,6 +90,19 @@ impl Front {
                 _ => Err(Problem::not_found()),
             },
         }
+    }
+}
+
+/// What a path is called in the counts: no more names than the source has, whatever is asked for.
+fn route(path: &str) -> &'static str {
+    match path {
+        "/ws" => "/ws",
+        "/echo" => "/echo",
+        path => match Api::route(path) {
+            Some(route) => route,
+            None if ui::serves(path) => "files",
+            None => "other",
+        },
     }
 }
 

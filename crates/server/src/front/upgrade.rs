@@ -1,6 +1,6 @@
 //! The opening handshake: from a request to a socket that a worker owns.
 
-use super::{Answer, Ends, Front, Outcome, Problem};
+use super::{Answer, Ends, Front, Limit, Outcome, Problem};
 use crate::api::bearer;
 use crate::config::Guests;
 use crate::worker::{Arrival, Reservation};
@@ -65,7 +65,10 @@ impl Front {
     ) -> Result<Answer, Problem> {
         let judged = self.judge(&request, ends);
         let (answer, agreed, place) = judged.map_err(|(outcome, problem)| {
-            self.handshakes.count(outcome);
+            self.counts.handshake(outcome);
+            if outcome == Outcome::Full {
+                self.counts.limit(Limit::Connections);
+            }
             problem
         })?;
         let credentials = credentials(request.headers());
@@ -169,7 +172,7 @@ impl Upgrading {
     pub(super) async fn finish(self, front: &Front) {
         let Self { socket, place, endpoint, agreed, ends, guests, credentials } = self;
         let lost = |error: &dyn std::fmt::Display| {
-            front.handshakes.count(Outcome::Lost);
+            front.counts.handshake(Outcome::Lost);
             tracing::debug!(peer = %ends.peer, %error, "connection lost in its handshake");
         };
         let upgraded = match socket.await {
@@ -182,7 +185,7 @@ impl Upgrading {
             Ok(stream) => stream,
             Err(error) => return lost(&error),
         };
-        front.handshakes.count(Outcome::Accepted);
+        front.counts.handshake(Outcome::Accepted);
         let worker = place.worker();
         let arrival = Arrival {
             stream,

@@ -14,8 +14,13 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
+    /// The monotonic clock alone.
+    pub(crate) fn mono_us(self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
     pub(crate) fn now(self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_us: self.start.elapsed().as_micros() as u64, wall_ms: wall.as_millis() as u64 }
+        Now { mono_us: self.mono_us(), wall_ms: wall.as_millis() as u64 }
     }
 }

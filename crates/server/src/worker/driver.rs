@@ -5,6 +5,7 @@
 
 use super::load::Load;
 use super::mailbox::Outgoing;
+use super::meter::Meter;
 use super::outbox::Chunks;
 use super::slot::{Slot, Slots, Stage};
 use crate::api::Answers;
@@ -18,6 +19,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Something that a later turn tells the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,9 @@ pub(crate) struct Driver {
     /// Mail to this worker itself, for this turn.
     pub(crate) own: Vec<Mail>,
     pub(crate) load: Load,
+    pub(crate) meter: Arc<Meter>,
+    /// When the publications were read that this turn will have written; one for each batch.
+    pub(crate) deliveries: Vec<u64>,
     close_us: u64,
     store: MemoryStore,
     answers: Arc<Answers>,
@@ -85,6 +90,7 @@ pub(crate) struct Parts {
     pub(crate) id: WorkerId,
     pub(crate) outgoing: Outgoing,
     pub(crate) load: Load,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) close_ms: u64,
     pub(crate) hash_seed: u64,
@@ -105,6 +111,8 @@ impl Driver {
             outgoing: parts.outgoing,
             own: Vec::new(),
             load: parts.load,
+            meter: parts.meter,
+            deliveries: Vec::new(),
             close_us: parts.close_ms * 1_000,
             store: MemoryStore::new(parts.hash_seed),
             answers: parts.answers,
@@ -175,6 +183,10 @@ impl Driver {
 }
 
 impl Effects for Driver {
+    fn delivering(&mut self, at_us: u64) {
+        self.deliveries.push(at_us);
+    }
+
     fn send(&mut self, conn: ConnId, chunk: Bytes) {
         let Some(slot) = self.slots.get(conn) else { return };
         if slot.stage == Stage::Open {
@@ -255,7 +267,11 @@ impl Effects for Driver {
     }
 
     fn submit(&mut self, request: Request) {
+        let append = matches!(request, Request::Append { .. });
+        let asked = Instant::now();
         let completion = self.store.handle(request, self.now.wall_ms);
+        let took_ns = asked.elapsed().as_nanos() as u64;
+        if append { &self.meter.appends } else { &self.meter.reads }.observe_ns(took_ns);
         self.own.push(Mail::Stored(completion));
     }
 

@@ -7,6 +7,7 @@
 //! reading who commands, and [`Outgoing::want_room`] tells it when to go on.
 
 use super::doorbell::Doorbell;
+use super::meter::Meter;
 use clarion_engine::{Mail, WorkerId};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +45,11 @@ impl PostOffice {
 
     fn mailbox(&self, from: WorkerId, to: WorkerId) -> &Mailbox {
         &self.boxes[usize::from(from.0) * self.bells.len() + usize::from(to.0)]
+    }
+
+    /// Bytes of mail that were not yet taken, over all pairs of workers.
+    pub(crate) fn bytes(&self) -> usize {
+        self.boxes.iter().map(|mailbox| mailbox.bytes.load(SeqCst)).sum()
     }
 
     /// Moves everything that was brought for `to` into `into`, sender by sender.
@@ -125,7 +131,7 @@ impl Outgoing {
     }
 
     /// Hands over the mail of this turn.
-    pub(crate) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self, meter: &Meter) {
         for to in self.touched.drain(..) {
             let gathered = &mut self.gathered[usize::from(to.0)];
             let mailbox = self.office.mailbox(self.from, to);
@@ -135,8 +141,10 @@ impl Outgoing {
             } else {
                 inside.mail.append(&mut gathered.mail);
             }
-            mailbox.bytes.fetch_add(std::mem::take(&mut gathered.bytes), SeqCst);
+            let more = std::mem::take(&mut gathered.bytes);
+            let before = mailbox.bytes.fetch_add(more, SeqCst);
             drop(inside);
+            meter.mailbox_holds(before + more);
             self.office.bells[usize::from(to.0)].ring();
         }
         for &to in &self.waiting {
@@ -205,11 +213,11 @@ mod tests {
         out.post(B, numbered(1));
         office.take(B, &mut got);
         assert!(got.is_empty());
-        out.flush();
+        out.flush(&Meter::default());
         out.post(B, numbered(2));
         out.post(B, numbered(3));
         assert_eq!(out.queued(B), 3 * numbered(0).size());
-        out.flush();
+        out.flush(&Meter::default());
         office.take(B, &mut got);
         assert_eq!(got.iter().map(number).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!((out.queued(B), out.queued(A)), (0, 0));
@@ -224,7 +232,7 @@ mod tests {
         (0..4).for_each(|n| out.post(B, numbered(n)));
         out.want_room(B);
         out.want_room(B);
-        out.flush();
+        out.flush(&Meter::default());
         out.rooms(&mut rooms);
         assert!(rooms.is_empty());
         assert!(office.bells[0].park(), "nothing happened yet");
@@ -242,7 +250,7 @@ mod tests {
         let (_polls, office) = office(2, 1_000);
         let mut out = Outgoing::new(A, office.clone());
         out.want_room(B);
-        out.flush();
+        out.flush(&Meter::default());
         assert!(!office.bells[0].park(), "the sender must not sleep over it");
         let mut rooms = Vec::new();
         out.rooms(&mut rooms);
@@ -270,7 +278,7 @@ mod tests {
                             out.post(other, numbered(sent));
                             sent += 1;
                         }
-                        out.flush();
+                        out.flush(&Meter::default());
                         let bell = &office.bells[id];
                         if bell.park() {
                             poll.poll(&mut events, None).unwrap();
@@ -285,7 +293,7 @@ mod tests {
                         }
                     }
                     out.post(other, numbered(sent));
-                    out.flush();
+                    out.flush(&Meter::default());
                 })
             })
             .collect();

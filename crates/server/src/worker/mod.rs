@@ -10,6 +10,7 @@ mod driver;
 mod injector;
 mod load;
 mod mailbox;
+mod meter;
 mod outbox;
 mod slot;
 mod transport;
@@ -18,6 +19,7 @@ mod turn;
 pub(crate) use clock::Clock;
 pub(crate) use injector::{Arrival, Inbound};
 pub(crate) use load::Seat;
+pub(crate) use meter::{BOUNDS_US, Distribution};
 
 use crate::api::Answers;
 use clarion_engine::{Config, Mail, Shard, WorkerId};
@@ -26,6 +28,7 @@ use driver::{Driver, Parts};
 use injector::Injector;
 use load::Load;
 use mailbox::{Outgoing, PostOffice};
+use meter::{Histogram, Meter};
 use mio::{Poll, Waker};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,12 +53,50 @@ pub(crate) struct Workers {
     turn: AtomicUsize,
     /// Told by a worker that drains when its last connection is gone.
     idle: Arc<Notify>,
+    office: Arc<PostOffice>,
+    clock: Clock,
 }
 
 #[derive(Debug)]
 struct Handle {
     injector: Arc<Injector>,
     load: Load,
+    meter: Arc<Meter>,
+}
+
+/// How busy one worker is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorkerLoad {
+    /// Those on their way to it included.
+    pub(crate) connections: usize,
+    /// Length of all its turns.
+    pub(crate) busy: Duration,
+    /// Length of the turn under way; 0 while it sleeps.
+    pub(crate) turn_age: Duration,
+}
+
+/// What workers measure the length of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Measure {
+    /// Turns.
+    Turn,
+    /// From the turn in which a publication was read to the write of its delivery.
+    Delivery,
+    /// The store keeps a publication.
+    Append,
+    /// The store reads a page, or says where a log stands.
+    Read,
+}
+
+impl Measure {
+    fn of(self, meter: &Meter) -> &Histogram {
+        match self {
+            Self::Turn => &meter.turns,
+            Self::Delivery => &meter.deliveries,
+            Self::Append => &meter.appends,
+            Self::Read => &meter.reads,
+        }
+    }
 }
 
 /// A place for a connection on the worker that will own it.
@@ -85,12 +126,16 @@ pub(crate) fn start(
     let idle = Arc::new(Notify::new());
     let (mut handles, mut threads) = (Vec::new(), Vec::new());
     for ((id, poll), bell) in (0..config.workers).map(WorkerId).zip(polls).zip(bells) {
-        let handle =
-            Handle { injector: Arc::new(Injector::new(bell.clone())), load: Load::default() };
+        let handle = Handle {
+            injector: Arc::new(Injector::new(bell.clone())),
+            load: Load::default(),
+            meter: Arc::default(),
+        };
         let parts = Parts {
             id,
             outgoing: Outgoing::new(id, office.clone()),
             load: handle.load.clone(),
+            meter: handle.meter.clone(),
             answers: answers.clone(),
             close_ms: config.limits.close_ms,
             hash_seed: config.hash_seed,
@@ -108,11 +153,12 @@ pub(crate) fn start(
             buffer: Worker::buffer(),
             draining: false,
             sweep_at: now.mono_us,
+            ended_us: now.mono_us,
         };
         threads.push(spawn(id, || worker.run(), || crate::logs::exit(EXIT_PANIC))?);
         handles.push(handle);
     }
-    Ok((Workers { handles, turn: AtomicUsize::new(0), idle }, threads))
+    Ok((Workers { handles, turn: AtomicUsize::new(0), idle, office, clock }, threads))
 }
 
 /// Runs a worker. When it panics, which is logged by the hook, `lost` ends the process: the rooms
@@ -137,6 +183,50 @@ impl Workers {
     /// Connections of all workers, those on their way included.
     pub(crate) fn connections(&self) -> usize {
         self.handles.iter().map(|handle| handle.load.count()).sum()
+    }
+
+    /// Connections of one worker, and how long its turns took together, seconds, and how long the
+    /// one under way.
+    pub(crate) fn load(&self, worker: usize) -> WorkerLoad {
+        let Handle { load, meter, .. } = &self.handles[worker];
+        let mut turns = Distribution::default();
+        turns.add(&meter.turns);
+        WorkerLoad {
+            connections: load.count(),
+            busy: Duration::from_nanos(turns.sum_ns),
+            turn_age: Duration::from_micros(meter.turn_age_us(self.clock.mono_us())),
+        }
+    }
+
+    /// What all workers measured of one thing.
+    pub(crate) fn measured(&self, what: Measure) -> Distribution {
+        let mut sum = Distribution::default();
+        for Handle { meter, .. } in &self.handles {
+            sum.add(what.of(meter));
+        }
+        sum
+    }
+
+    /// Bytes queued for all connections.
+    pub(crate) fn outbox_bytes(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.meter.outbox_bytes()).sum()
+    }
+
+    /// Bytes of mail between workers.
+    pub(crate) fn mailbox_bytes(&self) -> usize {
+        self.office.bytes()
+    }
+
+    /// The most that one connection's outbox held since the last call.
+    pub(crate) fn take_outbox_bytes_max(&self) -> u64 {
+        let marks = self.handles.iter().map(|handle| handle.meter.take_outbox_bytes_max());
+        marks.max().unwrap_or(0)
+    }
+
+    /// The most that one mailbox held since the last call.
+    pub(crate) fn take_mailbox_bytes_max(&self) -> u64 {
+        let marks = self.handles.iter().map(|handle| handle.meter.take_mailbox_bytes_max());
+        marks.max().unwrap_or(0)
     }
 
     /// Keeps a place on the worker that has the fewest connections.

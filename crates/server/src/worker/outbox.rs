@@ -46,6 +46,8 @@ pub(crate) struct Chunks {
     /// The first free entry; the others follow by `next`.
     free: u32,
     used: usize,
+    /// Of all queues.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,7 @@ pub(crate) enum Progress {
 
 impl Chunks {
     pub(crate) fn new() -> Self {
-        Self { entries: Vec::new(), free: NONE, used: 0 }
+        Self { entries: Vec::new(), free: NONE, used: 0, bytes: 0 }
     }
 
     /// Puts `chunk` at the end of `queue`.
@@ -74,6 +76,7 @@ impl Chunks {
             return;
         }
         queue.bytes += chunk.len();
+        self.bytes += chunk.len();
         let entry = Entry { chunk, next: NONE };
         let index = if self.free == NONE {
             self.entries.push(entry);
@@ -147,6 +150,7 @@ impl Chunks {
 
     fn advance(&mut self, queue: &mut Queue, size: usize) {
         queue.bytes -= size;
+        self.bytes -= size;
         queue.taken += size;
         while queue.head != NONE {
             let len = self.entries[queue.head as usize].chunk.len();
@@ -175,8 +179,14 @@ impl Chunks {
         }
     }
 
+    /// Bytes in all queues that the kernel has not yet taken.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Throws away what waits in `queue`.
     pub(crate) fn clear(&mut self, queue: &mut Queue) {
+        self.bytes -= queue.bytes;
         while !queue.is_empty() {
             self.pop(queue);
         }
@@ -232,7 +242,7 @@ mod tests {
     fn a_turns_chunks_go_out_in_one_call() {
         let (mut chunks, mut queue) = (Chunks::new(), Queue::EMPTY);
         push_all(&mut chunks, &mut queue, &["one ", "two ", "", "three"]);
-        assert_eq!(queue.bytes(), 13);
+        assert_eq!((queue.bytes(), chunks.bytes()), (13, 13));
         let mut socket = Socket::with_room(usize::MAX);
         assert_eq!(chunks.write(&mut queue, &mut socket).unwrap(), Progress::Done);
         assert_eq!((socket.got.as_slice(), socket.calls), (b"one two three".as_slice(), 1));
@@ -293,6 +303,6 @@ mod tests {
         chunks.write(&mut b, &mut socket).unwrap();
         chunks.write(&mut a, &mut socket).unwrap();
         assert_eq!(socket.got, [[b'b'; 100].as_slice(), &[b'A'; 50]].concat());
-        assert!(chunks.entries.is_empty() && chunks.used == 0);
+        assert!(chunks.entries.is_empty() && chunks.used == 0 && chunks.bytes() == 0);
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) buffer: Box<[u8]>,
     pub(crate) draining: bool,
     pub(crate) sweep_at: u64,
+    /// When the last turn ended.
+    pub(crate) ended_us: u64,
 }
 
 /// Whether the loop goes on.
@@ -71,6 +73,7 @@ impl Worker {
         loop {
             self.wait(&mut events);
             self.driver.now = self.clock.now();
+            self.driver.meter.turn_began(self.driver.now.mono_us);
             self.tell_notices();
             if self.bell.answer() {
                 self.office.take(self.driver.id, &mut mail);
@@ -92,9 +95,21 @@ impl Worker {
             self.read_ready();
             self.tick();
             self.settle();
-            self.driver.outgoing.flush();
+            self.driver.outgoing.flush(&self.driver.meter);
             self.write_dirty();
+            self.measure();
         }
+    }
+
+    /// Everything is written: notes how long it took.
+    fn measure(&mut self) {
+        let driver = &mut self.driver;
+        self.ended_us = self.clock.mono_us();
+        for read_us in driver.deliveries.drain(..) {
+            driver.meter.deliveries.observe_us(self.ended_us.saturating_sub(read_us));
+        }
+        let length_us = self.ended_us.saturating_sub(driver.now.mono_us);
+        driver.meter.turn_ended(length_us, driver.chunks.bytes());
     }
 
     /// Sleeps until something happens; not at all if something is left to do.
@@ -104,8 +119,7 @@ impl Worker {
         let timeout = if busy || !self.bell.park() {
             Some(Duration::ZERO)
         } else {
-            self.next_deadline()
-                .map(|at| Duration::from_micros(at.saturating_sub(self.clock.now().mono_us)))
+            self.next_deadline().map(|at| Duration::from_micros(at.saturating_sub(self.ended_us)))
         };
         match self.poll.poll(events, timeout) {
             Ok(()) => {}
@@ -378,6 +392,9 @@ impl Worker {
             }
         };
         slot.writable &= progress == Progress::Done;
+        if progress == Progress::Blocked {
+            driver.meter.outbox_holds(slot.queue.bytes());
+        }
         if slot.sent_mark().is_some_and(|mark| slot.queue.bytes() <= mark) {
             slot.set_sent_mark(None);
             driver.notices.push(Notice::Sent(conn));
