@@ -44,6 +44,47 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// Reads an instant as [`write_rfc3339_ms`] writes it: milliseconds since 1970.
+///
+/// `None` for anything else, also for other forms of RFC 3339: section 2 allows one only.
+pub fn parse_rfc3339_ms(text: &str) -> Option<u64> {
+    let text: &[u8; INSTANT_SIZE] = text.as_bytes().try_into().ok()?;
+    let form = b"0000-00-00T00:00:00.000Z";
+    let fits = |(byte, form): (&u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte == form,
+    };
+    if !text.iter().zip(form).all(fits) {
+        return None;
+    }
+    let number =
+        |from: usize, to: usize| text[from..to].iter().fold(0, |n, b| n * 10 + u64::from(b - b'0'));
+    let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
+    let (hour, minute, second) = (number(11, 13), number(14, 16), number(17, 19));
+    // A leap second is the first of the next minute, as in Unix time.
+    if !(1970..).contains(&year)
+        || !(1..=12).contains(&month)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
+        return None;
+    }
+    let days = days_from_civil(year, month, day)?;
+    Some(days * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1000 + number(20, 23))
+}
+
+/// The other way round: the day that is `year`, `month` (1 to 12) and `day`, if there is one.
+fn days_from_civil(year: u64, month: u64, day: u64) -> Option<u64> {
+    let (year_of, month_from_march) =
+        if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let day_of_year = (153 * month_from_march + 2) / 5 + day.checked_sub(1)?;
+    let (era, year_of_era) = (year_of / 400, year_of % 400);
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    (civil_from_days(days) == (year, month, day)).then_some(days)
+}
+
 /// Writes `value` right-aligned over the zeros of `text`.
 fn digits(text: &mut [u8], mut value: u64) {
     for place in text.iter_mut().rev() {
@@ -78,6 +119,36 @@ mod tests {
         assert_eq!(text(UNIX_MS_MAX), "9999-12-31T23:59:59.999Z");
         assert_eq!(text(UNIX_MS_MAX + 1), "9999-12-31T23:59:59.999Z");
         assert_eq!(text(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn instants_are_read_as_they_are_written() {
+        for unix_ms in (0..=UNIX_MS_MAX).step_by(86_399_999 * 37).chain([UNIX_MS_MAX]) {
+            assert_eq!(parse_rfc3339_ms(&text(unix_ms)), Some(unix_ms));
+        }
+        let leap = parse_rfc3339_ms("2016-12-31T23:59:60.000Z");
+        assert_eq!(leap, parse_rfc3339_ms("2017-01-01T00:00:00.000Z"));
+    }
+
+    #[test]
+    fn what_is_no_instant_is_not_read() {
+        let texts = [
+            "",
+            "2026-01-01T12:00:00Z",
+            "2026-01-01T12:00:00.000+00:00",
+            "2026-01-01 12:00:00.000Z",
+            "2026-00-01T12:00:00.000Z",
+            "2026-13-01T12:00:00.000Z",
+            "2026-02-29T12:00:00.000Z",
+            "2026-01-00T12:00:00.000Z",
+            "2026-01-01T24:00:00.000Z",
+            "2026-01-01T12:60:00.000Z",
+            "1969-12-31T12:00:00.000Z",
+            "2026-01-01T12:00:0é.00Z",
+        ];
+        for text in texts {
+            assert_eq!(parse_rfc3339_ms(text), None, "{text}");
+        }
     }
 
     #[test]
