@@ -1,0 +1,10 @@
+//! The core in virtual time, against a server that the test plays.
+
+mod client;
+mod credentials;
+mod frames;
+mod outbox;
+mod properties;
+mod room;
+mod sessions;
+mod world;
