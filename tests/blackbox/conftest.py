@@ -20,7 +20,7 @@ def pytest_configure():
 def shared(tmp_path_factory):
     """The server of all tests that do not need one of their own."""
     settings = {
-        "limits": {"publish_per_s": 0},
+        "limits": {"publish_per_s": 0, "commands_per_s": 0, "bytes_per_s": 0},
         "rooms": [{"match": "unlogged/**", "log": "none"}, {"match": "short/**", "size": 10}],
     }
     server = Server(tmp_path_factory.mktemp("shared"), settings, echo=True)

@@ -20,7 +20,12 @@ CRAMPED = {"mailbox_bytes": 65_536, "outbox_bytes": 4_096, "commands": 4}
 @pytest.mark.parametrize("limits", [{}, CRAMPED], ids=["roomy", "cramped"])
 def test_every_member_sees_every_room_in_one_order_without_a_hole(start, peer, room, limits):
     size = {"match": "**", "size": 10_000}
-    server = start({"limits": {"publish_per_s": 0, **limits}, "rooms": [size]})
+    server = start(
+        {
+            "limits": {"publish_per_s": 0, "commands_per_s": 0, "bytes_per_s": 0, **limits},
+            "rooms": [size],
+        }
+    )
     peer = functools.partial(peer, server)
     rooms = [f"{room}/{n}" for n in range(ROOMS)]
     members = [peer() for _ in range(MEMBERS)]

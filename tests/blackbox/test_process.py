@@ -205,7 +205,7 @@ def test_a_signal_closes_everybody_with_1001_and_exits_with_0(start, connect, pe
 
 
 def test_what_is_queued_is_flushed_before_the_end(start, peer):
-    server = start({"limits": {"publish_per_s": 0, "outbox_bytes": 8 << 20}})
+    server = start({"limits": {"publish_per_s": 0, "bytes_per_s": 0, "outbox_bytes": 8 << 20}})
     ada, bob = peer(server), peer(server, receive_buffer=8192)
     bob.join("general")
     bob.reading = False

@@ -330,3 +330,49 @@ def test_errors_without_id_are_told_once_a_second(connect):
     session.fence()
     errors = [m for m in session.inbox if m["type"] == "$error"]
     assert len(errors) <= 2, f"{len(errors)} errors"
+
+
+def test_settings_say_who_may_join_and_publish(start, connect):
+    rooms = [
+        {"match": "secret/**", "join": "nobody", "publish": "nobody"},
+        {"match": "news", "publish": "nobody"},
+        {"match": "$user/*", "publish": "everyone"},
+    ]
+    server = start({"rooms": rooms})
+    ada, bob = connect(server), connect(server)
+    for command in ("$join", "$history", "$members", "$state", "m"):
+        error = ada.refused(command, {"limit": 1}, room="secret/plan")
+        assert (error["code"], error["name"]) == (403, "forbidden"), command
+    ada.join("news")
+    assert ada.refused("m", 1, room="news")["name"] == "forbidden"
+    assert ada.refused("m", 1, room="$all")["name"] == "forbidden"
+    ada.publish(f"$user/{bob.welcome['user']}", "psst")
+    (heard,) = bob.publications(f"$user/{bob.welcome['user']}", 1)
+    assert heard["payload"] == "psst"
+    assert heard["metadata"]["from"]["user"] == ada.welcome["user"]
+
+
+def test_other_commands_have_a_rate_of_their_own(start, connect, room):
+    server = start({"limits": {"commands_per_s": 5}})
+    session = connect(server)
+    ids = [session.ask("$history", {"limit": 0}, room=room) for _ in range(20)]
+    refused = []
+    for id in ids:
+        try:
+            session.answer(id)
+        except Refused as error:
+            refused.append(error.error)
+    assert 1 <= len(refused) <= 15
+    for error in refused:
+        assert (error["code"], error["name"], error["limit"]) == (429, "rate_limited", 5)
+        assert 1 <= error["retry_after_ms"] <= 1000
+    session.publish(room, 1)
+
+
+def test_whoever_sends_too_many_bytes_is_read_slowly_and_loses_nothing(start, connect, room):
+    server = start({"limits": {"bytes_per_s": 100_000, "publish_per_s": 0}})
+    session, other = connect(server), connect(server)
+    ids = [session.ask("m", "x" * 20_000, room=room) for _ in range(15)]
+    other.fence()
+    offsets = [session.answer(id)["offset"] for id in ids]
+    assert offsets == list(range(1, 16))

@@ -2,7 +2,7 @@
 
 from support.server import wait_until
 
-SMALL = {"publish_per_s": 0, "outbox_bytes": 65_536}
+SMALL = {"publish_per_s": 0, "commands_per_s": 0, "bytes_per_s": 0, "outbox_bytes": 65_536}
 # More than the kernel's buffers and the outbox hold together.
 COUNT, TEXT = 1500, "x" * 16_384
 

@@ -31,8 +31,6 @@ def missing(session):
         return "there is no token verifier yet"
     if '"durable"' in text:
         return "there is no durable store yet"
-    if '"join": "nobody"' in text:
-        return "there are no permissions by room yet"
     return None
 
 

@@ -46,11 +46,22 @@ impl Shard {
     }
 
     fn on_message(&mut self, conn: ConnId, text: &str, now: Now, fx: &mut impl Effects) {
-        let incoming = match codec::json::decode(text) {
+        let decoded = codec::json::decode(text);
+        let rate = self.check_rate(conn, decoded.as_ref().ok(), now);
+        let Incoming { id, room, key, command } = match decoded {
             Ok(incoming) => incoming,
-            Err(rejected) => return self.reject(conn, &rejected, now, fx),
+            Err(mut rejected) => {
+                if let Err(refusal) = rate {
+                    rejected.refusal = refusal;
+                }
+                return self.reject(conn, &rejected, now, fx);
+            }
         };
-        let Incoming { id, room, key, command } = incoming;
+        if let Err(refusal) = rate {
+            let (room, key) = (room.as_deref(), key.as_deref());
+            let kind = Some(command.kind());
+            return self.refuse(conn, id.as_ref(), room, key, kind, &refusal, now, fx);
+        }
         let (kind, refusal) = match command {
             Command::Hello(_) => ("$hello", Refusal::already_welcomed()),
             Command::Ping { payload } => {
@@ -86,45 +97,48 @@ impl Shard {
                 return self.ask(conn, room, id, what, Action::State, now, fx);
             }
             Command::Publish { room, kind, payload, key, ephemeral, echo } => {
-                let rate = self.config.limits.publish_per_s;
                 let Some(connection) = self.connection(conn) else { return };
-                match connection.publish.take(rate, now.mono_us) {
-                    Err(retry_after_ms) => {
-                        self.counters.limit("publish_per_s");
-                        let refusal = Refusal::rate_limited(u64::from(rate), retry_after_ms);
-                        let room = Some(room.as_str());
-                        let key = key.as_deref();
-                        let kind = Some(&*kind);
-                        return self.refuse(conn, id.as_ref(), room, key, kind, &refusal, now, fx);
-                    }
-                    Ok(()) => {
-                        let Some(from) = connection.sender.clone() else { return };
-                        let user = from.user.as_deref().unwrap_or_default();
-                        let principal = match &key {
-                            Some(_) => format!("u:{user}").into(),
-                            None => Box::default(),
-                        };
-                        let publication = Arc::new(Publication {
-                            kind: kind.into(),
-                            payload: Bytes::copy_from_slice(payload.as_bytes()),
-                            time_ms: now.wall_ms,
-                            from: Some(from),
-                            key: key.map(Into::into),
-                        });
-                        let what = What::Publish {
-                            publication,
-                            ephemeral,
-                            echo,
-                            principal,
-                            at_us: now.mono_us,
-                        };
-                        return self.ask(conn, room.to_name(), id, what, Action::Publish, now, fx);
-                    }
-                }
+                let Some(from) = connection.sender.clone() else { return };
+                let user = from.user.as_deref().unwrap_or_default();
+                let principal = match &key {
+                    Some(_) => format!("u:{user}").into(),
+                    None => Box::default(),
+                };
+                let publication = Arc::new(Publication {
+                    kind: kind.into(),
+                    payload: Bytes::copy_from_slice(payload.as_bytes()),
+                    time_ms: now.wall_ms,
+                    from: Some(from),
+                    key: key.map(Into::into),
+                });
+                let what =
+                    What::Publish { publication, ephemeral, echo, principal, at_us: now.mono_us };
+                return self.ask(conn, room.to_name(), id, what, Action::Publish, now, fx);
             }
         };
         let (room, key) = (room.as_deref(), key.as_deref());
         self.refuse(conn, id.as_ref(), room, key, Some(kind), &refusal, now, fx);
+    }
+
+    /// Takes a message off what the connection may send in this time; `None` is a malformed one.
+    fn check_rate(
+        &mut self,
+        conn: ConnId,
+        incoming: Option<&Incoming<'_>>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let limits = self.config.limits;
+        let Some(connection) = self.connection(conn) else { return Ok(()) };
+        let publishes = matches!(incoming, Some(Incoming { command: Command::Publish { .. }, .. }));
+        let (bucket, rate, name) = if publishes {
+            (&mut connection.publish, limits.publish_per_s, "publish_per_s")
+        } else {
+            (&mut connection.commands, limits.commands_per_s, "commands_per_s")
+        };
+        bucket.take(rate, now.mono_us).map_err(|retry_after_ms| {
+            self.counters.limit(name);
+            Refusal::rate_limited(u64::from(rate), retry_after_ms)
+        })
     }
 
     /// A room of `$hello.rooms`.
@@ -203,7 +217,8 @@ impl Shard {
         let Some(sender) = connection.sender.clone() else { return };
         let guest = connection.guest;
         let behind = connection.is_parked(&room);
-        let question = Question { token, conn, sender, guest, action, room };
+        let member = room.kind().is_special() && self.is_seated(conn, &room);
+        let question = Question { token, conn, sender, guest, member, action, room };
         let verdict = fx.decide(&question);
         let room = question.room;
         match verdict {

@@ -50,6 +50,13 @@ pub struct Limits {
     /// Publications a second of one connection, with bursts of as many; over it 429. 0: no limit.
     /// Default 50.
     pub publish_per_s: u32,
+    /// Commands a second of one connection that are no publications, malformed messages included,
+    /// with bursts of as many; over it 429. 0: no limit. Default 100.
+    pub commands_per_s: u32,
+    /// Bytes a second of one connection, of all kinds, with bursts of as many; over it the
+    /// connection is not read until it is under it again, so that nothing is refused or lost. 0: no
+    /// limit. Default 4 MiB, which is more than `publish_per_s` messages of `message_bytes`.
+    pub bytes_per_s: u32,
     /// Publications in one page of `$history`; more are not given. Default 100.
     pub page: u32,
     /// Rooms with this worker as their home; over it 503 for whoever wants a new one.
@@ -80,6 +87,8 @@ impl Default for Limits {
             rooms: 100,
             commands: 128,
             publish_per_s: 50,
+            commands_per_s: 100,
+            bytes_per_s: 4 << 20,
             page: 100,
             homes: 100_000,
             group_users: 1_000_000,
@@ -174,6 +183,10 @@ pub struct RoomSettings {
     pub log: Option<LogLimits>,
     /// Whether members are told of each other.
     pub presence: bool,
+    /// Whether sessions may join it, if it is a plain room, and read it.
+    pub join: bool,
+    /// Whether sessions may publish to it; the HTTP API always may.
+    pub publish: bool,
 }
 
 impl Config {
@@ -183,17 +196,23 @@ impl Config {
     /// guest's `$user/` has none either (promise 7): [`GUEST_PREFIX`] marks those.
     #[must_use]
     pub fn room(&self, room: &RoomName) -> RoomSettings {
-        let unlogged = RoomSettings { log: None, presence: false };
-        match room.kind() {
-            RoomKind::All | RoomKind::Client(_) => return unlogged,
-            RoomKind::User(user) if user.starts_with(GUEST_PREFIX) => return unlogged,
-            RoomKind::User(_) | RoomKind::Group(_) | RoomKind::Plain => {}
-        }
-        if let Some(rule) = self.rooms.iter().find(|rule| rule.pattern.matches(room.as_str())) {
-            return rule.settings;
-        }
-        let presence = matches!(room.kind(), RoomKind::Plain);
-        RoomSettings { log: Some(LogLimits::default()), presence }
+        let rule = self.rooms.iter().find(|rule| rule.pattern.matches(room.as_str()));
+        let plain = matches!(room.kind(), RoomKind::Plain);
+        let settings = rule.map_or(
+            RoomSettings {
+                log: Some(LogLimits::default()),
+                presence: plain,
+                join: true,
+                publish: plain,
+            },
+            |rule| rule.settings,
+        );
+        let unlogged = match room.kind() {
+            RoomKind::All | RoomKind::Client(_) => true,
+            RoomKind::User(user) => user.starts_with(GUEST_PREFIX),
+            RoomKind::Group(_) | RoomKind::Plain => false,
+        };
+        if unlogged { RoomSettings { log: None, presence: false, ..settings } } else { settings }
     }
 }
 

@@ -63,12 +63,15 @@ pub(crate) mod pause {
     pub(crate) const COMMANDS: u8 = 2;
     /// Mail to a worker that it commands is over the bound.
     pub(crate) const MAILBOX: u8 = 4;
+    /// It sent more bytes than it may in this time.
+    pub(crate) const RATE: u8 = 8;
 
     /// The limit that a connection met that is paused for this.
     pub(crate) fn limit(why: u8) -> &'static str {
         match why {
             OUTBOX => "outbox_bytes",
             COMMANDS => "commands",
+            RATE => "bytes_per_s",
             _ => "mailbox_bytes",
         }
     }
@@ -119,6 +122,8 @@ pub(crate) struct Connection {
     /// Due time of its timer that counts; later ones are ignored when they fire.
     pub(crate) armed_us: u64,
     pub(crate) publish: Bucket,
+    pub(crate) commands: Bucket,
+    pub(crate) bytes: Bucket,
     pub(crate) close_code: u16,
     pub(crate) peer: Peer,
     pub(crate) connected_at_ms: u64,
@@ -279,6 +284,24 @@ impl Bucket {
         self.full_at_us = full_at_us;
         Ok(())
     }
+
+    /// Takes what was used already, be there so much or not; 0: no limit.
+    ///
+    /// Says when the bucket will be out of debt, on the monotonic clock, if it is in debt.
+    pub(crate) fn charge(&mut self, used: usize, rate: u32, now_us: u64) -> Option<u64> {
+        if rate == 0 {
+            return None;
+        }
+        let cost_us = (used as u64).saturating_mul(1_000_000) / u64::from(rate);
+        self.full_at_us = self.full_at_us.max(now_us).saturating_add(cost_us);
+        self.debt_ends_us(now_us)
+    }
+
+    /// When the bucket will be out of debt, if it is in debt.
+    pub(crate) fn debt_ends_us(&self, now_us: u64) -> Option<u64> {
+        let ends_us = self.full_at_us.saturating_sub(1_000_000);
+        (ends_us > now_us).then_some(ends_us)
+    }
 }
 
 #[cfg(test)]
@@ -304,5 +327,16 @@ mod tests {
         bucket.take(10, now_us).unwrap();
         assert!(bucket.take(10, now_us).is_err());
         assert!((0..1000).all(|_| bucket.take(0, now_us).is_ok()));
+    }
+
+    #[test]
+    fn a_bucket_in_debt_says_when_it_is_not() {
+        let mut bucket = Bucket::default();
+        let now_us = 5_000_000;
+        assert_eq!(bucket.charge(1_000, 1_000, now_us), None);
+        assert_eq!(bucket.charge(500, 1_000, now_us), Some(now_us + 500_000));
+        assert_eq!(bucket.debt_ends_us(now_us + 499_999), Some(now_us + 500_000));
+        assert_eq!(bucket.debt_ends_us(now_us + 500_000), None);
+        assert_eq!(bucket.charge(usize::MAX, 0, now_us), None);
     }
 }

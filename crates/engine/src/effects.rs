@@ -104,6 +104,8 @@ pub struct Question {
     pub sender: Arc<Sender>,
     /// Whether the session is a guest's.
     pub guest: bool,
+    /// Whether the session's connection is in the room; looked up for `$` rooms only.
+    pub member: bool,
     /// What is to be done.
     pub action: Action,
     /// To which room.

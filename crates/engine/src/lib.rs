@@ -26,6 +26,7 @@ pub mod id;
 mod local;
 pub mod mail;
 mod members;
+pub mod permission;
 mod presence;
 mod room;
 mod router;

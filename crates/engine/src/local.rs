@@ -112,6 +112,12 @@ impl Shard {
         }
     }
 
+    /// Whether a connection is in a room.
+    pub(crate) fn is_seated(&mut self, conn: ConnId, room: &RoomName) -> bool {
+        let Some(local) = self.find_local(room) else { return false };
+        self.connection(conn).is_some_and(|connection| connection.membership(local).is_some())
+    }
+
     /// Who of this worker is in a room.
     pub(crate) fn members_here(&self, room: &RoomName) -> Vec<ConnId> {
         let local = self.find_local(room).and_then(|local| self.locals.get(local as usize));

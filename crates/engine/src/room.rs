@@ -667,10 +667,17 @@ impl Shard {
         }
     }
 
-    /// Sets the timer that forgets the home, if there is nothing to keep it for.
+    /// Sets the timer that forgets the home, if there is nothing to keep it for; one of an empty room
+    /// is forgotten at once, or whoever asks for many rooms that are not there fills the table.
     pub(crate) fn check_idle(&mut self, id: HomeId, now: Now) {
         let Some(home) = self.home(id) else { return };
-        if home.is_idle() && !std::mem::replace(&mut home.idle_armed, true) {
+        if !home.is_idle() {
+            return;
+        }
+        if home.position().is_none_or(|position| position.offset == 0) {
+            return self.drop_home(id);
+        }
+        if !std::mem::replace(&mut home.idle_armed, true) {
             self.timers.set(now.mono_us + IDLE_US, Timer::Idle(id));
         }
     }

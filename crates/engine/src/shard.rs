@@ -166,6 +166,8 @@ impl Shard {
             deadline_us,
             armed_us: u64::MAX,
             publish: Bucket::default(),
+            commands: Bucket::default(),
+            bytes: Bucket::default(),
             close_code: CloseCode::ABNORMAL.get(),
             peer: peer.into(),
             connected_at_ms: now.wall_ms,
@@ -200,6 +202,8 @@ impl Shard {
         connection.last_input_us = now.mono_us;
         connection.ping_us = 0;
         connection.reading = true;
+        self.throttle(conn, data.len(), now, fx);
+        let Some(connection) = self.connection(conn) else { return };
         // What an event lends is borrowed from it; what is sent meanwhile, the other one sends.
         let stand_in = connection.websocket.stand_in();
         let mut websocket = std::mem::replace(&mut connection.websocket, stand_in);
@@ -567,6 +571,20 @@ impl Shard {
         }
     }
 
+    /// Does not read a connection that sent more than it may until that is made good.
+    fn throttle(&mut self, conn: ConnId, used: usize, now: Now, fx: &mut impl Effects) {
+        let rate = self.config.limits.bytes_per_s;
+        let Some(connection) = self.connection(conn) else { return };
+        // What is closing is read to the end, which comes soon.
+        if matches!(connection.phase, Phase::Echo | Phase::Closing)
+            || connection.bytes.charge(used, rate, now.mono_us).is_none()
+        {
+            return;
+        }
+        self.pause(conn, pause::RATE, fx);
+        self.arm(conn, now);
+    }
+
     // Closing.
 
     /// Begins the closing handshake.
@@ -659,6 +677,9 @@ impl Shard {
         if connection.slow_us > 0 {
             due_us = due_us.min(connection.slow_us + grace_us);
         }
+        if connection.paused & pause::RATE != 0 {
+            due_us = due_us.min(connection.bytes.debt_ends_us(now.mono_us).unwrap_or(now.mono_us));
+        }
         if matches!(connection.phase, Phase::Open | Phase::Echo) {
             due_us = due_us.min(if connection.ping_us > 0 {
                 connection.ping_us + heartbeat.timeout_ms * 1_000
@@ -682,6 +703,12 @@ impl Shard {
             return;
         }
         connection.armed_us = u64::MAX;
+        if connection.paused & pause::RATE != 0
+            && connection.bytes.debt_ends_us(now.mono_us).is_none()
+        {
+            self.unpause(conn, pause::RATE, fx);
+        }
+        let Some(connection) = self.connection(conn) else { return };
         let over = |at_us: u64| at_us > 0 && now.mono_us >= at_us;
         if over(connection.deadline_us) {
             connection.deadline_us = 0;

@@ -487,3 +487,62 @@ fn a_delivery_knows_when_its_publication_was_read() {
     publish(&mut rig, cleo, "live/a", 1);
     assert_eq!(rig.effects.delivered, [25_001], "in a room without log, too");
 }
+
+// Rates.
+
+#[test]
+fn commands_have_a_rate_of_their_own_and_malformed_ones_count() {
+    let mut config = config();
+    config.limits.commands_per_s = 2;
+    let mut rig = Rig::new(config);
+    let (client, _) = rig.hello(&json!({}));
+    rig.say_text(client, "nonsense");
+    assert_eq!(rig.hear(client)[0]["payload"]["name"], "bad_envelope");
+    assert_eq!(rig.ask(client, "$ping", &json!(1), &json!({}))["type"], "$pong");
+    let over = rig.ask(client, "$ping", &json!(2), &json!({}));
+    assert_eq!(over["payload"]["name"], "rate_limited");
+    assert_eq!(over["payload"]["limit"], 2);
+    assert_eq!(over["payload"]["retry_after_ms"], 500);
+    assert_eq!(over["payload"]["temporary"], true);
+    assert_eq!(publish(&mut rig, client, "a", 1)["type"], "$reply", "publications have another");
+    rig.say_text(client, "nonsense");
+    assert_eq!(rig.hear(client)[0]["payload"]["name"], "rate_limited");
+    rig.pass(500);
+    assert_eq!(rig.ask(client, "$ping", &json!(3), &json!({}))["type"], "$pong");
+}
+
+#[test]
+fn a_connection_that_sends_too_much_is_not_read_for_a_while_and_loses_nothing() {
+    let mut config = config();
+    config.limits.bytes_per_s = 1_000;
+    let mut rig = Rig::new(config);
+    let (client, _) = rig.hello(&json!({}));
+    let paused = |rig: &Rig| rig.effects.paused.values().any(|paused| *paused);
+    let large = json!("x".repeat(1_500));
+    let reply = rig.ask(client, "m", &large, &json!({"room": "a"}));
+    assert_eq!(reply["type"], "$reply");
+    assert!(paused(&rig));
+    rig.pass(400);
+    assert!(paused(&rig), "more than 500 bytes of debt");
+    rig.pass(600);
+    assert!(!paused(&rig));
+    assert_eq!(rig.shard.counters().limits["bytes_per_s"], 1);
+    rig.pass(60_000);
+    assert!(rig.hear(client).contains(&json!("ping")), "its heartbeat goes on");
+}
+
+#[test]
+fn a_room_that_somebody_only_asked_about_is_forgotten_at_once() {
+    let mut config = config();
+    config.limits.commands_per_s = 0;
+    let mut rig = Rig::new(config);
+    let (client, _) = rig.hello(&json!({}));
+    for n in 0..50 {
+        let room = json!({"room": format!("nothing/{n}")});
+        let page = rig.ask(client, "$history", &json!({"limit": 1}), &room);
+        assert_eq!(page["payload"]["offset"], 0);
+        rig.ask(client, "$join", &json!({}), &room);
+        rig.ask(client, "$leave", &json!(null), &room);
+    }
+    assert_eq!(rig.shard.counters().rooms, 0);
+}

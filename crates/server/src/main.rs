@@ -14,13 +14,13 @@
 //! is done; it never comes back.
 
 mod api;
+mod auth;
 mod cli;
 mod config;
 mod front;
 mod keys;
 mod logs;
 mod serve;
-mod services;
 mod ui;
 mod worker;
 

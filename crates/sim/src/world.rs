@@ -542,7 +542,7 @@ fn config(workers: u16, seed: u64) -> Config {
     let small = LogLimits { size: 12, key_window_ms: 3_600_000, ..LogLimits::default() };
     let rule = |pattern: &str, log, presence| RoomRule {
         pattern: Pattern::parse(pattern).expect("patterns of the simulation are valid"),
-        settings: RoomSettings { log, presence },
+        settings: RoomSettings { log, presence, join: true, publish: true },
     };
     Config {
         workers,
@@ -554,6 +554,8 @@ fn config(workers: u16, seed: u64) -> Config {
             rooms: 10,
             commands: 8,
             publish_per_s: 0,
+            commands_per_s: 0,
+            bytes_per_s: 0,
             page: 10,
             slow_grace_ms: 4_000,
             ..Limits::default()

@@ -116,8 +116,12 @@ impl Comparison {
         // Limits exist to hold back what this generator does; without them it is the server that is
         // measured. `--env` comes last and wins.
         // Nor may it end the connections of a measurement that waits for its turn and does not answer.
-        let settings =
-            [("CLARION_LIMITS__PUBLISH_PER_S", "0"), ("CLARION_HEARTBEAT__TIMEOUT", "1h")];
+        let settings = [
+            ("CLARION_LIMITS__PUBLISH_PER_S", "0"),
+            ("CLARION_LIMITS__COMMANDS_PER_S", "0"),
+            ("CLARION_LIMITS__BYTES_PER_S", "0"),
+            ("CLARION_HEARTBEAT__TIMEOUT", "1h"),
+        ];
         let mut settings: Vec<_> =
             settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         settings.extend(args.settings.iter().cloned());

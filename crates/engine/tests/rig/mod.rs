@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub(crate) fn config() -> Config {
     let rule = |pattern: &str, log| RoomRule {
         pattern: Pattern::parse(pattern).unwrap(),
-        settings: RoomSettings { log, presence: true },
+        settings: RoomSettings { log, presence: true, join: true, publish: true },
     };
     Config {
         workers: 1,

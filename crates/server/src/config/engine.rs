@@ -1,6 +1,6 @@
 //! From the settings to what the engine obeys. The engine's defaults are the settings' defaults.
 
-use super::{Deflate, Heartbeat, Limits, Presence, Room, RoomLog, Session, Settings, Span};
+use super::{Deflate, Heartbeat, Limits, Presence, Room, RoomLog, Session, Settings, Span, Who};
 use clarion_engine::config as engine;
 use clarion_store::LogLimits;
 use clarion_websocket::deflate;
@@ -21,6 +21,8 @@ impl Settings {
                 rooms: limits.rooms,
                 commands: limits.commands,
                 publish_per_s: limits.publish_per_s,
+                commands_per_s: limits.commands_per_s,
+                bytes_per_s: limits.bytes_per_s,
                 page: limits.page,
                 homes: limits.homes,
                 group_users: limits.group_users,
@@ -64,6 +66,7 @@ impl Deflate {
 impl Room {
     fn rule(&self) -> engine::RoomRule {
         let default = LogLimits::default();
+        let special = self.pattern.as_str().starts_with('$');
         let log = (self.log != RoomLog::None).then(|| LogLimits {
             size: self.size.unwrap_or(default.size),
             age_ms: self.age.map_or(default.age_ms, Span::as_ms),
@@ -72,7 +75,12 @@ impl Room {
         });
         engine::RoomRule {
             pattern: self.pattern.clone(),
-            settings: engine::RoomSettings { log, presence: self.presence.unwrap_or(true) },
+            settings: engine::RoomSettings {
+                log,
+                presence: self.presence.unwrap_or(true),
+                join: self.join != Some(Who::Nobody),
+                publish: self.publish.map_or(!special, |who| who == Who::Everyone),
+            },
         }
     }
 }
@@ -90,6 +98,8 @@ impl Default for Limits {
             rooms: engine.rooms,
             commands: engine.commands,
             publish_per_s: engine.publish_per_s,
+            commands_per_s: engine.commands_per_s,
+            bytes_per_s: engine.bytes_per_s,
             page: engine.page,
             homes: engine.homes,
             group_users: engine.group_users,

@@ -89,6 +89,8 @@ pub(crate) struct Limits {
     pub(crate) rooms: usize,
     pub(crate) commands: u32,
     pub(crate) publish_per_s: u32,
+    pub(crate) commands_per_s: u32,
+    pub(crate) bytes_per_s: u32,
     pub(crate) page: u32,
     pub(crate) homes: usize,
     pub(crate) group_users: usize,
@@ -216,6 +218,23 @@ pub(crate) struct Room {
     /// Whether members are told of each other. Default: yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) presence: Option<bool>,
+    /// Who may join the room and read it. Default: everyone. In `$` rooms it means nothing: those the
+    /// server joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) join: Option<Who>,
+    /// Who may publish to it beside the HTTP API. Default: everyone, and nobody for `$` rooms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) publish: Option<Who>,
+}
+
+/// Which clients may do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Who {
+    /// Whoever was let in.
+    Everyone,
+    /// None; the HTTP API may all the same.
+    Nobody,
 }
 
 /// What a room's log is kept in.
@@ -408,6 +427,9 @@ impl Room {
             if let Some((name, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err((name, "has no meaning with log = \"none\"".into()));
             }
+        }
+        if self.join.is_some() && self.pattern.as_str().starts_with('$') {
+            return Err(("join", "has no meaning for `$` rooms: the server joins them".into()));
         }
         if self.size == Some(0) {
             return Err(("size", "must be at least 1; for no log write log = \"none\"".into()));

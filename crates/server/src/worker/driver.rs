@@ -9,11 +9,11 @@ use super::meter::Meter;
 use super::outbox::Chunks;
 use super::slot::{Slot, Slots, Stage};
 use crate::api::Answers;
-use crate::services;
+use crate::auth::authenticate;
 use bytes::Bytes;
 use clarion_engine::effects::{AuthOutcome, Credentials, Question, Verdict};
 use clarion_engine::mail::ApiAnswer;
-use clarion_engine::{ApiId, ConnId, Effects, Mail, Now, WorkerId};
+use clarion_engine::{ApiId, Config, ConnId, Effects, Mail, Now, WorkerId, permission};
 use clarion_store::{MemoryStore, Request};
 use std::collections::VecDeque;
 use std::fmt;
@@ -79,6 +79,7 @@ pub(crate) struct Driver {
     pub(crate) meter: Arc<Meter>,
     /// When the publications were read that this turn will have written; one for each batch.
     pub(crate) deliveries: Vec<u64>,
+    config: Arc<Config>,
     close_us: u64,
     store: MemoryStore,
     answers: Arc<Answers>,
@@ -92,8 +93,7 @@ pub(crate) struct Parts {
     pub(crate) load: Load,
     pub(crate) meter: Arc<Meter>,
     pub(crate) answers: Arc<Answers>,
-    pub(crate) close_ms: u64,
-    pub(crate) hash_seed: u64,
+    pub(crate) config: Arc<Config>,
 }
 
 impl Driver {
@@ -113,8 +113,9 @@ impl Driver {
             load: parts.load,
             meter: parts.meter,
             deliveries: Vec::new(),
-            close_us: parts.close_ms * 1_000,
-            store: MemoryStore::new(parts.hash_seed),
+            close_us: parts.config.limits.close_ms * 1_000,
+            store: MemoryStore::new(parts.config.hash_seed),
+            config: parts.config,
             answers: parts.answers,
         }
     }
@@ -276,12 +277,12 @@ impl Effects for Driver {
     }
 
     fn decide(&mut self, question: &Question) -> Option<Verdict> {
-        Some(services::decide(question))
+        Some(permission::decide(&self.config, question))
     }
 
     fn authenticate(&mut self, conn: ConnId, credentials: &Credentials) -> Option<AuthOutcome> {
         let guests = self.slots.peek(conn).is_some_and(|slot| slot.guests);
-        Some(services::authenticate(credentials, guests))
+        Some(authenticate(credentials, guests))
     }
 
     fn answer(&mut self, api: ApiId, answer: ApiAnswer) {

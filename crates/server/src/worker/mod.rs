@@ -137,8 +137,7 @@ pub(crate) fn start(
             load: handle.load.clone(),
             meter: handle.meter.clone(),
             answers: answers.clone(),
-            close_ms: config.limits.close_ms,
-            hash_seed: config.hash_seed,
+            config: Arc::clone(config),
         };
         let now = clock.now();
         let worker = Worker {
