@@ -3,7 +3,7 @@
 use crate::connection::{Parked, Phase, pause};
 use crate::effects::{Action, Credentials, Effects, Question, Verdict};
 use crate::id::{ConnId, Now};
-use crate::mail::{JoinBy, Outcome, What};
+use crate::mail::{JoinBy, Outcome, Place, What};
 use crate::presence::wire;
 use crate::shard::Shard;
 use bytes::Bytes;
@@ -166,7 +166,7 @@ impl Shard {
         let limit = self.config.limits.rooms;
         let Some(connection) = self.connection(conn) else { return Ok(()) };
         let parked = connection.waiting.as_ref().map_or(0, |waiting| {
-            waiting.parked.iter().filter(|parked| parked.what.counts_as_room()).count()
+            waiting.parked.iter().filter(|parked| parked.what.place() == Place::Room).count()
         });
         let joined = connection.rooms.iter().filter(|membership| !membership.server).count();
         if joined + connection.joining as usize + parked < limit {
@@ -336,14 +336,16 @@ impl Shard {
         id: Option<&CommandId>,
         key: Option<&str>,
         command: Option<&str>,
-        join: bool,
+        place: Place,
         outcome: Outcome,
         now: Now,
         fx: &mut impl Effects,
     ) {
         if let Some(connection) = self.connection(conn) {
-            connection.under_way = connection.under_way.saturating_sub(1);
-            connection.joining = connection.joining.saturating_sub(u32::from(join));
+            let command = u32::from(place != Place::None);
+            connection.under_way = connection.under_way.saturating_sub(command);
+            let room = u32::from(place == Place::Room);
+            connection.joining = connection.joining.saturating_sub(room);
         } else if !matches!(outcome, Outcome::Joined(_)) {
             return;
         }

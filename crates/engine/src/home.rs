@@ -5,7 +5,7 @@
 
 use crate::config::RoomSettings;
 use crate::id::{ConnRef, WorkerId};
-use crate::mail::{Origin, Present, RoomCommand};
+use crate::mail::{Origin, Place, Present, RoomCommand};
 use crate::presence::Changes;
 use clarion_protocol::{
     ClientId, CommandId, Epoch, Offset, Position, Publication, RoomName, Sender,
@@ -116,7 +116,7 @@ pub(crate) struct Asker {
     pub(crate) id: Option<CommandId>,
     pub(crate) key: Option<Box<str>>,
     pub(crate) command: Option<Box<str>>,
-    pub(crate) join: bool,
+    pub(crate) place: Place,
 }
 
 /// A read that the store has not answered.

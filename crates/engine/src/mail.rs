@@ -108,8 +108,8 @@ pub enum Mail {
         key: Option<Box<str>>,
         /// The command's type, for the same purpose; only without id.
         command: Option<Box<str>>,
-        /// It was a join that counts in `limits.rooms`.
-        join: bool,
+        /// What the connection gets back with it.
+        place: Place,
         /// How it ended.
         outcome: Outcome,
     },
@@ -321,6 +321,17 @@ pub enum What {
     },
 }
 
+/// What a command under way takes up of its connection's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing: the server's own doing.
+    None,
+    /// One of `limits.commands`.
+    Command,
+    /// That, and one of `limits.rooms`.
+    Room,
+}
+
 /// Whose wish a join is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinBy {
@@ -354,9 +365,13 @@ impl Target {
 }
 
 impl What {
-    /// Whether it is a join that counts in `limits.rooms`.
-    pub(crate) fn counts_as_room(&self) -> bool {
-        matches!(self, Self::Join { by: JoinBy::Command | JoinBy::Hello, .. })
+    /// What its connection has given for it.
+    pub(crate) fn place(&self) -> Place {
+        match self {
+            Self::Join { by: JoinBy::Server, .. } | Self::Remove { .. } => Place::None,
+            Self::Join { by: JoinBy::Command | JoinBy::Hello, .. } => Place::Room,
+            _ => Place::Command,
+        }
     }
 
     /// The command's type.

@@ -8,10 +8,10 @@ use crate::effects::Effects;
 use crate::fault::Fault;
 use crate::home::{Asker, Busy, Home, Log, PendingAppend, PendingRead};
 use crate::id::{ConnRef, Now, WorkerId};
-use crate::mail::{ApiAnswer, Mail, Origin, Outcome, RoomCommand, What};
+use crate::mail::{ApiAnswer, JoinBy, Mail, Origin, Outcome, Place, RoomCommand, What};
 use crate::router::addressed_session;
 use crate::shard::Shard;
-use crate::timers::{HomeId, Timer};
+use crate::timers::{HomeId, Rejoin, Timer};
 use bytes::Bytes;
 use clarion_protocol::{
     ClientId, Epoch, Offset, Position, Publication, Refusal, RoomKind, RoomName, codec,
@@ -26,6 +26,8 @@ const BATCH_BYTES: usize = 64 << 10;
 pub(crate) const FETCH_LIMIT: u32 = 512;
 /// How long a home without members is kept, microseconds.
 const IDLE_US: u64 = 30_000_000;
+/// How long a join of the server's waits after the log could not be read, microseconds.
+const RETRY_US: u64 = 1_000_000;
 /// What an envelope needs beside type, payload, sender and room, bytes; no less than it does.
 const ENVELOPE_BYTES: usize = 320;
 
@@ -211,7 +213,7 @@ impl Shard {
         let mut pending = PendingAppend { publication, at_us, key, asker, followers: Vec::new() };
         let told = early.map(|position| {
             let origin = pending.asker.origin.clone();
-            let quiet = Asker { id: None, key: None, command: None, join: false, origin };
+            let quiet = Asker { id: None, key: None, command: None, place: Place::Command, origin };
             (std::mem::replace(&mut pending.asker, quiet), position)
         });
         let time_ms = pending.publication.time_ms;
@@ -577,10 +579,7 @@ impl Shard {
             PendingRead::Command(mut command) => {
                 let origin = command.origin.clone();
                 match (&mut command.what, page) {
-                    (_, None) => {
-                        let refusal = Refusal::unavailable("the room's log cannot be read now");
-                        self.tell(asker(&command), &room, Outcome::Refused(refusal), fx);
-                    }
+                    (_, None) => self.refuse_unread(*command, now, fx),
                     (What::Join { join, .. }, Some(page)) => {
                         // It may have been trimmed, or be another log, since the read was asked for.
                         let lost = join.after.as_ref().is_some_and(|after| {
@@ -641,11 +640,21 @@ impl Shard {
                 // Nobody is a member yet; the next command asks again.
                 self.drop_home(id);
                 for command in waiting {
-                    let refusal = Refusal::unavailable("the room's log cannot be read now");
-                    self.tell(asker(&command), &command.room, Outcome::Refused(refusal), fx);
+                    self.refuse_unread(command, now, fx);
                 }
             }
         }
+    }
+
+    /// The log could not be read for a command. A client tries again by itself; what the server
+    /// wanted, it tries again.
+    fn refuse_unread(&mut self, command: RoomCommand, now: Now, fx: &mut impl Effects) {
+        if matches!(command.what, What::Join { by: JoinBy::Server, .. }) {
+            self.timers.set(now.mono_us + RETRY_US, Timer::Rejoin(Box::new(Rejoin(command))));
+            return;
+        }
+        let refusal = Refusal::unavailable("the room's log cannot be read now");
+        self.tell(asker(&command), &command.room, Outcome::Refused(refusal), fx);
     }
 
     // The table of homes.
@@ -713,7 +722,7 @@ impl Shard {
                     id: asker.id,
                     key: asker.key,
                     command: asker.command,
-                    join: asker.join,
+                    place: asker.place,
                     outcome,
                 },
             ),
@@ -755,8 +764,8 @@ pub(crate) fn asker(command: &RoomCommand) -> Asker {
     let id = command.id.clone();
     // Only a failure without id needs to be named by its command.
     let name = id.is_none().then(|| command.what.command().into());
-    let join = command.what.counts_as_room();
-    Asker { origin: command.origin.clone(), id, key, command: name, join }
+    let place = command.what.place();
+    Asker { origin: command.origin.clone(), id, key, command: name, place }
 }
 
 pub(crate) fn read(id: HomeId, home: &Home, range: Range, limit: u32, bytes: usize) -> Request {

@@ -9,7 +9,7 @@ use crate::connection::{Hello, Phase, Waiting};
 use crate::effects::{AuthOutcome, Credentials, Effects, Grants};
 use crate::fault::Fault;
 use crate::id::{ConnId, ConnRef, Now};
-use crate::mail::{Mail, Origin, RoomCommand, What};
+use crate::mail::{Mail, Origin, Place, RoomCommand, What};
 use crate::shard::Shard;
 use crate::ticket::Ticket;
 use clarion_protocol::{
@@ -325,8 +325,9 @@ impl Shard {
         let home = self.router.room_home(&room);
         let Some(connection) = self.connection(conn) else { return };
         let Some(sender) = connection.sender.clone() else { return };
-        connection.under_way += 1;
-        connection.joining += u32::from(what.counts_as_room());
+        let place = what.place();
+        connection.under_way += u32::from(place != Place::None);
+        connection.joining += u32::from(place == Place::Room);
         let binding = connection.binding;
         let origin = Origin::Connection { conn: ConnRef { worker, conn }, binding, sender };
         fx.post(home, Mail::Command(Box::new(RoomCommand { origin, room, id, what })));

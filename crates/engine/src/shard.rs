@@ -323,9 +323,9 @@ impl Shard {
             }
             Mail::Removed { conn, room, reason } => self.on_removed(conn, &room, reason, now, fx),
             Mail::Grouped { room, user, member } => self.on_grouped(&room, &user, member, fx),
-            Mail::Outcome { conn, room, id, key, command, join, outcome } => {
+            Mail::Outcome { conn, room, id, key, command, place, outcome } => {
                 let (id, key, command) = (id.as_ref(), key.as_deref(), command.as_deref());
-                self.on_outcome(conn, &room, id, key, command, join, outcome, now, fx);
+                self.on_outcome(conn, &room, id, key, command, place, outcome, now, fx);
             }
             Mail::Delivery { room, epoch, first, last, frames, at_us } => {
                 self.on_delivery(&room, epoch, first, last, &frames, at_us, now, fx);
@@ -358,6 +358,7 @@ impl Shard {
                     self.end_grace(home, client, binding, now);
                 }
                 Timer::Refetch(conn, local) => self.refetch(conn, local, now, fx),
+                Timer::Rejoin(rejoin) => self.on_command(rejoin.0, now, fx),
             }
         }
     }

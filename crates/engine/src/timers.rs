@@ -1,8 +1,9 @@
 //! What a shard wants to be woken for, by time.
 
 use crate::id::ConnId;
+use crate::mail::RoomCommand;
 use clarion_protocol::ClientId;
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 /// One reason to wake.
@@ -18,6 +19,33 @@ pub(crate) enum Timer {
     Grace(Box<(HomeId, ClientId, u64)>),
     /// When a failed read of the log is to be tried again for one member.
     Refetch(ConnId, u32),
+    /// When a join of the server's that failed is to be tried again.
+    Rejoin(Box<Rejoin>),
+}
+
+/// A join of the server's. Timers are in order, and this one stands where it may: what is set first
+/// is due first, so no two are compared by what they hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Rejoin(pub(crate) RoomCommand);
+
+impl PartialEq for Rejoin {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Rejoin {}
+
+impl PartialOrd for Rejoin {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Rejoin {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.room.cmp(&other.0.room)
+    }
 }
 
 /// A room's slot at its home, with the slot's generation.
@@ -30,7 +58,8 @@ pub(crate) struct HomeId {
 /// Timers by due time, and in the order they were set where that is equal.
 ///
 /// Bounded by its users: one entry for each connection (a few while a shorter deadline replaced a
-/// longer one), two for each home, one for each absent member.
+/// longer one), two for each home, one for each absent member,
+/// one for each join of the server's whose log cannot be read.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(u64, u32, Timer)>>,

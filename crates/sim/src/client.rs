@@ -113,7 +113,10 @@ impl Client {
                 None => json!({}),
             };
             rooms.insert(name.clone(), join);
-            link.wanted.insert(name.clone(), after);
+            // What the session is not in any more is ignored.
+            if !name.starts_with("$group/") {
+                link.wanted.insert(name.clone(), after);
+            }
         }
         let mut payload = json!({ "rooms": rooms });
         if let Some(ticket) = &self.ticket {
@@ -271,7 +274,8 @@ impl Client {
             "$welcome" => self.on_welcome(link, payload),
             "$reply" | "$pong" => self.on_reply(link, metadata, payload, truth),
             "$error" => self.on_error(link, metadata, payload),
-            "$joined" => self.on_joined(link, &room, payload),
+            "$joined" => self.on_joined(link, &room, payload, truth),
+            "$left" => self.on_left(link, &room, payload),
             "$gap" => self.on_gap(link, &room, payload),
             "$members" => {
                 let kind = ["all", "joined"].into_iter().find(|kind| payload.get(kind).is_some());
@@ -358,13 +362,40 @@ impl Client {
         }
     }
 
-    fn on_joined(&mut self, link: &mut Link, room: &str, payload: &Value) -> Checked {
+    fn on_left(&mut self, link: &mut Link, room: &str, payload: &Value) -> Checked {
+        link.seen.insert(format!("left {}", payload["reason"]));
+        link.joined.remove(room).ok_or("made to leave a room it is not in")?;
+        self.rooms.remove(room);
+        Ok(())
+    }
+
+    fn on_joined(
+        &mut self,
+        link: &mut Link,
+        room: &str,
+        payload: &Value,
+        truth: &TruthStore,
+    ) -> Checked {
+        if room.starts_with("$group/") {
+            let joined = Joined { next: start(payload) };
+            return match link.joined.insert(room.to_owned(), joined) {
+                None => Ok(()),
+                Some(_) => Err("joined to a group twice".into()),
+            };
+        }
         if room.starts_with("$user/") {
             link.wanted.remove(room);
             link.joined.insert(room.to_owned(), Joined { next: start(payload) });
             return Ok(());
         }
-        let after = link.wanted.remove(room).ok_or("joined to a room it does not want")?;
+        let after = match link.wanted.remove(room) {
+            Some(after) => after,
+            None if truth.drafted.contains(room) => {
+                link.seen.insert("joined by the API".to_owned());
+                None
+            }
+            None => return Err("joined to a room it does not want".into()),
+        };
         self.admitted(link, room, payload, after)
     }
 
@@ -451,7 +482,7 @@ impl Client {
             return Err(format!("promise 1: expected {next}@{of}"));
         }
         *next += 1;
-        if !room.starts_with('$') {
+        if !room.starts_with("$user/") {
             let position = Some((epoch.clone(), offset));
             self.rooms.insert(room.to_owned(), Room { position });
         }

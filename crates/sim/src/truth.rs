@@ -5,7 +5,7 @@ use crate::rng::Rng;
 use clarion_engine::{Mail, WorkerId};
 use clarion_protocol::{Epoch, Offset, RoomName};
 use clarion_store::{Appended, Completion, Key, MemoryStore, Request, StoreError};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// One publication that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) struct TruthStore {
     pub(crate) applied: HashMap<(RoomName, Epoch, Offset), Applied>,
     /// The place of the newest in each room.
     pub(crate) heads: BTreeMap<RoomName, (Epoch, Offset)>,
+    /// Rooms that the API made sessions join.
+    pub(crate) drafted: BTreeSet<String>,
     /// The last number of each sender in each room.
     last: HashMap<(RoomName, u64), u64>,
     late: bool,
@@ -44,6 +46,7 @@ impl TruthStore {
             keys: HashMap::new(),
             applied: HashMap::new(),
             heads: BTreeMap::new(),
+            drafted: BTreeSet::new(),
             last: HashMap::new(),
             late,
             faults,

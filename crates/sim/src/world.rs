@@ -9,14 +9,16 @@ use bytes::Bytes;
 use clarion_engine::config::{
     Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
 };
-use clarion_engine::mail::{ApiAnswer, ApiRequest};
+use clarion_engine::mail::{ApiAnswer, ApiRequest, Target};
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
-use clarion_protocol::{Pattern, Publication, RoomName};
+use clarion_protocol::{ClientId, Pattern, Publication, RoomName};
 use clarion_store::LogLimits;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+/// Groups of the HTTP API.
+const GROUPS: [&str; 2] = ["g0", "g1"];
 /// What a kernel holds for a client that does not read.
 const WINDOW: usize = 2_000;
 /// The most that is read of a connection at once.
@@ -49,6 +51,8 @@ struct World {
     truth: TruthStore,
     clients: Vec<Client>,
     links: Vec<Link>,
+    /// Who is in which group, by what the API said.
+    grouped: BTreeSet<(&'static str, String)>,
     /// Requests of the API that were not answered yet.
     api: BTreeSet<u64>,
     next_api: u64,
@@ -74,6 +78,7 @@ impl World {
             truth: TruthStore::new(plan.late, plan.store_faults),
             clients: (0..plan.clients).map(Client::new).collect(),
             links: Vec::new(),
+            grouped: BTreeSet::new(),
             api: BTreeSet::new(),
             next_api: 0,
             quiet: false,
@@ -88,7 +93,12 @@ impl World {
         let client = self.rng.below(self.clients.len());
         match self.rng.below(24) {
             0..=6 => self.act(client),
-            7 => self.publish_by_api(),
+            7 => match self.rng.below(8) {
+                0 => self.move_by_api(),
+                1 => self.group_by_api(),
+                2 => self.ask_by_api(),
+                _ => self.publish_by_api(),
+            },
             8 if self.plan.drops && self.rng.chance(40) => self.drop_link(client),
             9 if self.plan.races && self.rng.chance(40) => {
                 if self.links_welcomed(client) {
@@ -198,8 +208,9 @@ impl World {
     }
 
     fn publish_by_api(&mut self) {
-        let room = match self.rng.below(6) {
+        let room = match self.rng.below(7) {
             0 => "$all".to_owned(),
+            6 => format!("$group/{}", GROUPS[self.rng.below(GROUPS.len())]),
             1 => format!("$user/u{}", self.rng.below(3)),
             2 => match &self.clients[self.rng.below(self.clients.len())].client {
                 Some(client) => format!("$client/{client}"),
@@ -213,14 +224,81 @@ impl World {
 
     fn publish_everywhere(&mut self) {
         let users = (0..3).map(|user| format!("$user/u{user}"));
-        for room in LOGGED.into_iter().map(str::to_owned).chain(users) {
+        let groups = GROUPS.iter().map(|group| format!("$group/{group}"));
+        for room in LOGGED.into_iter().map(str::to_owned).chain(users).chain(groups) {
             self.post_api(&room);
         }
     }
 
-    fn post_api(&mut self, room: &str) {
+    /// Makes somebody join or leave a room.
+    fn move_by_api(&mut self) {
+        let target = match &self.clients[self.rng.below(self.clients.len())] {
+            client if self.rng.chance(50) => {
+                Target::User(client.user.clone().unwrap_or_default().into())
+            }
+            Client { client: Some(client), .. } => {
+                Target::Client(ClientId::parse(client).expect("the server names clients validly"))
+            }
+            _ => return,
+        };
+        let name = match self.rng.below(4) {
+            0 => UNLOGGED,
+            n => LOGGED[n % LOGGED.len()],
+        };
+        let room = RoomName::parse(name).expect("rooms of the simulation are valid");
+        if self.rng.chance(50) {
+            self.call(0, ApiRequest::Kick { room, target });
+            return;
+        }
+        self.truth.drafted.insert(name.to_owned());
+        for worker in 0..self.nodes.len() {
+            self.call(worker, ApiRequest::Join { room: room.clone(), target: target.clone() });
+        }
+    }
+
+    /// Puts a user into a group, or takes it out.
+    fn group_by_api(&mut self) {
+        // The API promises no order of what is asked of two workers, so one is always asked.
+        let group = GROUPS[self.rng.below(GROUPS.len())];
+        let client = &self.clients[self.rng.below(self.clients.len())];
+        let user = match (&client.user, &client.client) {
+            (Some(user), _) => user.clone(),
+            (None, Some(client)) => format!("guest:{client}"),
+            (None, None) => return,
+        };
+        let member = self.rng.chance(60);
+        let key = (group, user.clone());
+        if member {
+            self.grouped.insert(key)
+        } else {
+            self.grouped.remove(&key)
+        };
+        self.call(0, ApiRequest::Group { group: group.into(), user: user.into(), member });
+    }
+
+    fn ask_by_api(&mut self) {
+        let room = RoomName::parse(LOGGED[0]).expect("rooms of the simulation are valid");
+        let limit = self.rng.below(20);
+        let request = match self.rng.below(5) {
+            0 => ApiRequest::History { room, after: None, before: None, limit: limit as u32 },
+            1 => ApiRequest::Members { room, limit: Some(limit as u32), after: None },
+            2 => ApiRequest::Rooms { after: None, limit, pattern: None },
+            3 => ApiRequest::Clients { after: None, limit, room: Some(room), user: None },
+            _ => ApiRequest::GroupUsers { group: GROUPS[0].into(), after: None, limit },
+        };
+        let worker = self.rng.below(self.nodes.len());
+        self.call(worker, request);
+    }
+
+    fn call(&mut self, worker: usize, request: ApiRequest) {
         self.next_api += 1;
-        let number = self.next_api;
+        self.api.insert(self.next_api);
+        let (shard, driver) = &mut self.nodes[worker];
+        shard.on_mail(Mail::Api { api: ApiId(self.next_api), request }, self.now, driver);
+    }
+
+    fn post_api(&mut self, room: &str) {
+        let number = self.next_api + 1;
         let publication = Arc::new(Publication {
             kind: "m".into(),
             payload: Bytes::from(payload(u64::MAX >> 1, number, 20)),
@@ -232,9 +310,7 @@ impl World {
         let request =
             ApiRequest::Publish { room, publication, ephemeral: false, principal: "k:sim".into() };
         // Always to one worker: the API promises no order across workers.
-        let (shard, driver) = &mut self.nodes[0];
-        self.api.insert(number);
-        shard.on_mail(Mail::Api { api: ApiId(number), request }, self.now, driver);
+        self.call(0, request);
     }
 
     // Workers.
@@ -477,11 +553,20 @@ impl World {
         if let Some(room) = link.wanted.keys().next() {
             return Err(format!("promise 8: client {client} never heard of {room}"));
         }
+        for group in GROUPS {
+            let owner = &self.clients[client];
+            let id = owner.client.clone().unwrap_or_default();
+            let user = owner.user.clone().unwrap_or_else(|| format!("guest:{id}"));
+            let wanted = self.grouped.contains(&(group, user));
+            if wanted != link.joined.contains_key(&format!("$group/{group}")) {
+                return Err(format!("client {client}: to be in group {group}: {wanted}"));
+            }
+        }
         for (room, joined) in &link.joined {
             let Some((epoch, next)) = &joined.next else { continue };
             let name = RoomName::parse(room).expect("rooms of the simulation are valid");
             let Some((of, head)) = self.truth.heads.get(&name) else { continue };
-            if room.starts_with('$') {
+            if room.starts_with("$user/") {
                 continue;
             }
             if of.as_str() != epoch || *next != head + 1 {
@@ -568,6 +653,7 @@ fn config(workers: u16, seed: u64) -> Config {
             rule(UNLOGGED, None, true),
             rule("**", Some(small), true),
             rule("$user/*", Some(small), false),
+            rule("$group/*", Some(small), false),
         ],
         ticket_key: [9; 32],
         hash_seed: seed,
