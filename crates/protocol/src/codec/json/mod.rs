@@ -6,7 +6,7 @@
 
 mod decode;
 mod encode;
-mod object;
+pub mod object;
 mod payload;
 mod write;
 

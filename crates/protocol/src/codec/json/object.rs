@@ -12,9 +12,10 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The members of one object that were asked for, as raw JSON text.
-pub(super) struct Object<'a, const N: usize> {
+#[derive(Debug)]
+pub struct Object<'a, const N: usize> {
     /// In the order of the names; `None` if absent. Of a duplicate, the first.
-    pub(super) members: [Option<&'a str>; N],
+    pub members: [Option<&'a str>; N],
     /// Which of them came more than once.
     repeated: [bool; N],
     /// Whether a name that was not asked for came more than once.
@@ -23,7 +24,7 @@ pub(super) struct Object<'a, const N: usize> {
 
 /// A name that came more than once in one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Duplicate {
+pub enum Duplicate {
     /// One that was asked for, by index.
     Known(usize),
     /// Any other.
@@ -31,8 +32,11 @@ pub(super) enum Duplicate {
 }
 
 impl<'a, const N: usize> Object<'a, N> {
-    /// Reads `text` as an object and nothing else; an error if it is not JSON or another value.
-    pub(super) fn read(text: &'a str, names: [&str; N]) -> Result<Self, serde_json::Error> {
+    /// Reads `text` as an object and nothing else.
+    ///
+    /// # Errors
+    /// It is not JSON, or another value.
+    pub fn read(text: &'a str, names: [&str; N]) -> Result<Self, serde_json::Error> {
         let mut source = serde_json::Deserializer::from_str(text);
         let object = source.deserialize_map(ObjectVisitor { names })?;
         source.end()?;
@@ -40,12 +44,12 @@ impl<'a, const N: usize> Object<'a, N> {
     }
 
     /// A member that is given exactly once; of one that came twice nobody knows which is meant.
-    pub(super) fn unique(&self, index: usize) -> Option<&'a str> {
+    pub fn unique(&self, index: usize) -> Option<&'a str> {
         self.members[index].filter(|_| !self.repeated[index])
     }
 
     /// The first name that came more than once, those that were asked for before any other.
-    pub(super) fn duplicate(&self) -> Option<Duplicate> {
+    pub fn duplicate(&self) -> Option<Duplicate> {
         match self.repeated.iter().position(|repeated| *repeated) {
             Some(index) => Some(Duplicate::Known(index)),
             None => self.repeated_unknown.then_some(Duplicate::Unknown),
@@ -137,7 +141,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
 }
 
 /// Reads raw JSON text as a string; `None` if it is another value or has a lone surrogate.
-pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
+pub fn string(raw: &str) -> Option<Cow<'_, str>> {
     // Raw text was checked when it was cut out, so without a backslash it means itself.
     if let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))
         && !inner.contains('\\')
@@ -151,7 +155,7 @@ pub(super) fn string(raw: &str) -> Option<Cow<'_, str>> {
 ///
 /// `1.0` and `1e3` are refused though some would call them integers: libraries disagree on them, and
 /// an id or offset has to come back as it went.
-pub(super) fn integer(raw: &str) -> Option<u64> {
+pub fn integer(raw: &str) -> Option<u64> {
     let digits = raw.len() <= 16 && raw.bytes().all(|byte| byte.is_ascii_digit());
     if !digits {
         return None;
@@ -160,7 +164,7 @@ pub(super) fn integer(raw: &str) -> Option<u64> {
 }
 
 /// Reads raw JSON text as `true` or `false`.
-pub(super) fn boolean(raw: &str) -> Option<bool> {
+pub fn boolean(raw: &str) -> Option<bool> {
     match raw {
         "true" => Some(true),
         "false" => Some(false),
@@ -169,7 +173,7 @@ pub(super) fn boolean(raw: &str) -> Option<bool> {
 }
 
 /// Whether arrays and objects in raw JSON text are nested at most `limit` deep.
-pub(super) fn depth_within(raw: &str, limit: usize) -> bool {
+pub fn depth_within(raw: &str, limit: usize) -> bool {
     // Nearly every payload has fewer brackets than the limit, and counting them is much cheaper
     // than following strings.
     let brackets = raw.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
