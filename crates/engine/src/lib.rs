@@ -41,4 +41,5 @@ pub use counters::Counters;
 pub use effects::Effects;
 pub use id::{ApiId, ConnId, ConnRef, Now, WorkerId};
 pub use mail::Mail;
+pub use router::Router;
 pub use shard::Shard;

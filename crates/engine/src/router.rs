@@ -10,13 +10,15 @@ use std::hash::BuildHasher;
 ///
 /// Seeded, because clients choose the names of rooms.
 #[derive(Clone, Debug)]
-pub(crate) struct Router {
+pub struct Router {
     workers: u16,
     hasher: FixedState,
 }
 
 impl Router {
-    pub(crate) fn new(workers: u16, seed: u64) -> Self {
+    /// The router of a process with so many workers.
+    #[must_use]
+    pub fn new(workers: u16, seed: u64) -> Self {
         Self { workers: workers.max(1), hasher: FixedState::with_seed(seed) }
     }
 
@@ -34,7 +36,8 @@ impl Router {
     }
 
     /// The home of a room; for an address of one session, that session's home.
-    pub(crate) fn room_home(&self, room: &RoomName) -> WorkerId {
+    #[must_use]
+    pub fn room_home(&self, room: &RoomName) -> WorkerId {
         match addressed_session(room) {
             Some(client) => self.session_home(client),
             None => self.pick(self.hasher.hash_one(room.as_str())),
