@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.client import Client
+from support.curl import call
 from support.peer import Peer
 from support.server import BINARY, Server
 
@@ -77,6 +78,16 @@ def opening(kind, request):
     for session in sessions:
         with contextlib.suppress(Exception):
             session.drop()
+
+
+@pytest.fixture
+def curl(server):
+    """Calls the server with curl: `curl("/stats", "-X", "POST", key=None)`."""
+
+    def curl(path, *options, of=server, key=server.api_key, **request):
+        return call(of, path, *options, key=key, **request)
+
+    return curl
 
 
 ROOMS = itertools.count(1)

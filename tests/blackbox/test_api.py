@@ -1,65 +1,13 @@
-"""The HTTP API, asked with curl: another program's idea of HTTP. Protocol, section 8."""
+"""The first routes of the HTTP API: `/stats`, `/clients`, `/broadcast`, `/metrics`. Section 8."""
 
 import base64
 import json
 import re
-import subprocess
 
 import pytest
 
+from support.curl import problem
 from support.server import wait_until
-
-
-class Reply:
-    """What curl got: status, headers and body."""
-
-    def __init__(self, status, headers, body):
-        self.status = status
-        self.headers = headers
-        self.body = body
-
-    @property
-    def json(self):
-        return json.loads(self.body)
-
-
-@pytest.fixture
-def curl(server):
-    """Calls the server with curl: `curl("/stats", "-X", "POST", key=None)`."""
-
-    def call(path, *options, key=server.api_key, of=server, body=None):
-        command = ["curl", "--silent", "--show-error", "--max-time", "20", "--include"]
-        if key:
-            command += ["--header", f"Authorization: Bearer {key}"]
-        if body is not None:
-            data = body if isinstance(body, str) else json.dumps(body)
-            command += ["--header", "Content-Type: application/json", "--data-binary", "@-"]
-        done = subprocess.run(
-            [*command, *options, of.url(path)],
-            input=data.encode() if body is not None else None,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        head, _, body_bytes = done.stdout.partition(b"\r\n\r\n")
-        while b" 100 " in head.split(b"\r\n")[0]:
-            head, _, body_bytes = body_bytes.partition(b"\r\n\r\n")
-        lines = head.decode().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines[1:])
-        headers = {name.lower(): value for name, value in headers.items()}
-        return Reply(int(lines[0].split()[1]), headers, body_bytes.decode())
-
-    return call
-
-
-def problem(reply, status, **members):
-    assert reply.status == status, reply.body
-    assert reply.headers["content-type"] == "application/problem+json"
-    document = reply.json
-    assert document["status"] == status
-    assert {name: document.get(name) for name in members} == members
-    return document
-
 
 PROTECTED = [("GET", "/stats"), ("GET", "/clients"), ("POST", "/broadcast"), ("GET", "/metrics")]
 
@@ -169,7 +117,17 @@ def test_clients_come_in_pages_and_by_room_and_user(start, connect, curl):
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=x", "limit=100000", "after=x", "room=a//b", "colour=red"]
+    "query",
+    [
+        "limit=0",
+        "limit=x",
+        "limit=100000",
+        "after=x",
+        "room=a//b",
+        "user=a/b",
+        "colour=red",
+        "limit=1&limit=1",
+    ],
 )
 def test_clients_refuse_what_they_do_not_know(curl, query):
     problem(curl(f"/clients?{query}"), 400)

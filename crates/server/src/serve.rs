@@ -6,6 +6,7 @@ use crate::front::origin::{Allowed, Origins};
 use crate::front::{self, Counts, Front, Gauge};
 use crate::worker::{self, Clock, Workers};
 use crate::{keys, logs};
+use clarion_engine::Router;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -100,6 +101,7 @@ impl Server {
         let api = Arc::new(Api::new(api::Parts {
             node: node_name(&settings.node),
             key: api_key.key.clone(),
+            router: Router::new(config.workers, config.hash_seed),
             workers: workers.clone(),
             answers,
             counts: counts.clone(),

@@ -1,90 +1,127 @@
-//! `GET /clients`: who is connected, a page at a time.
+//! `GET /v1/clients`, also as `/clients`: who is connected, a page at a time.
 //!
 //! Every worker gives the first of its own above the last page's end, in order, and the page is
 //! the first of them all. So pages are stable while connections come and go, and are no snapshot.
 
-use super::{Api, rfc3339};
+use super::query::Query;
+use super::{Api, json, rfc3339, schema};
 use crate::front::{Answer, Problem};
 use clarion_engine::mail::{ApiAnswer, ApiRequest, ClientRow};
-use clarion_protocol::{ClientId, RoomName};
-use serde_json::{Value, json};
+use clarion_protocol::{ClientId, Refusal, RoomName};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
-/// Rows of a page when nothing is said.
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
-
-#[derive(Debug, Default)]
-struct Query {
-    limit: Option<usize>,
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ClientsQuery {
+    /// At most so many. Default: 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// Only behind this client: the `next` of the page before.
+    #[param(schema_with = schema::client)]
     after: Option<ClientId>,
+    /// Only members of this room.
+    #[param(schema_with = schema::room)]
     room: Option<RoomName>,
+    /// Only this user's.
+    #[param(schema_with = schema::segment)]
     user: Option<Box<str>>,
 }
 
-impl Query {
-    fn parse(query: &str) -> Result<Self, Problem> {
-        let mut parsed = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let rule = match &*name {
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                    parsed.limit = limit;
-                    limit.map(drop).ok_or("limit is a number from 1 to 1000.")
-                }
-                "after" => {
-                    parsed.after = ClientId::parse(&value).ok();
-                    parsed.after.map(drop).ok_or("after is the id of a client.")
-                }
-                "room" => {
-                    parsed.room = RoomName::parse(&value).ok();
-                    parsed.room.as_ref().map(drop).ok_or("room is the name of a room.")
-                }
-                "user" => {
-                    parsed.user = Some(value.into());
-                    Ok(())
-                }
-                _ => Err("The parameters here are limit, after, room and user."),
-            };
-            rule.map_err(Problem::bad_request)?;
-        }
-        Ok(parsed)
+impl ClientsQuery {
+    fn read(query: &str) -> Result<Self, Refusal> {
+        let query = Query::read(query, ["limit", "after", "room", "user"])?;
+        Ok(Self {
+            limit: query.limit()?,
+            after: query.client("after")?,
+            room: query.room("room")?,
+            user: query.segment("user")?,
+        })
     }
 }
 
-impl Api {
-    pub(super) async fn clients(&self, query: &str) -> Result<Answer, Problem> {
-        let Query { limit, after, room, user } = Query::parse(query)?;
-        let limit = limit.unwrap_or(LIMIT);
-        // One more than the page, to know whether there is a next one.
-        let request = ApiRequest::Clients { after, limit: limit + 1, room, user };
-        let mut rows = Vec::new();
-        for answer in self.ask_all(&request).await? {
-            if let ApiAnswer::Clients(some) = answer {
-                rows.extend(some);
-            }
-        }
-        rows.sort_unstable_by_key(|row| row.client);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|row| row.client.to_string());
-        let clients: Vec<_> = rows.iter().map(shown).collect();
-        Ok(super::json(&json!({ "clients": clients, "next": next })))
-    }
+/// One connection.
+#[derive(Serialize, ToSchema)]
+struct Client {
+    /// The session's public id.
+    #[schema(schema_with = schema::client)]
+    client: String,
+    /// Whom it speaks for.
+    user: Box<str>,
+    /// Where it comes from: address and port.
+    address: String,
+    /// Since when.
+    #[schema(schema_with = schema::instant)]
+    connected_at: String,
+    /// The rooms it is in, at most 100 of them.
+    rooms: Vec<String>,
+    /// The last measured round trip, milliseconds.
+    rtt_ms: Option<f64>,
+    /// Bytes queued for it.
+    outbox_bytes: usize,
+    /// Publications it is behind, summed over its rooms.
+    lag: u64,
+    /// What it said it runs.
+    sdk: Option<Box<str>>,
 }
 
-fn shown(row: &ClientRow) -> Value {
-    let rooms: Vec<_> = row.rooms.iter().map(RoomName::as_str).collect();
-    json!({
-        "client": row.client.to_string(),
-        "user": row.user,
-        "address": row.address.to_string(),
-        "connected_at": rfc3339(row.connected_at_ms),
-        "rooms": rooms,
-        "rtt_ms": row.rtt_us.map(|us| f64::from(us) / 1_000.0),
-        "outbox_bytes": row.outbox_bytes,
-        "lag": row.lag,
-        "sdk": row.sdk,
-    })
+/// A page of connections, by the bytes of their ids.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Clients {
+    clients: Vec<Client>,
+    /// The `after` of the next page, if there is one.
+    next: Option<String>,
+}
+
+/// Lists who is connected, also as `/clients`.
+#[utoipa::path(
+    get, path = "/v1/clients", tag = "sessions", params(ClientsQuery),
+    responses((
+        status = 200, body = Clients,
+        description = "A page. Pages are stable while connections come and go, and no snapshot."
+    )),
+)]
+pub(super) async fn clients(api: &Api, query: &str) -> Result<Answer, Problem> {
+    let ClientsQuery { limit, after, room, user } = ClientsQuery::read(query)?;
+    let limit = super::page(limit);
+    // One more than the page, to know whether there is a next one.
+    let request = ApiRequest::Clients { after, limit: limit + 1, room, user };
+    let mut rows = Vec::new();
+    for answer in api.ask_all(&request).await? {
+        let ApiAnswer::Clients(some) = answer else { return Err(super::wrong().into()) };
+        rows.extend(some);
+    }
+    rows.sort_unstable_by_key(|row| row.client);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|row| row.client.to_string());
+    Ok(json(&Clients { clients: rows.into_iter().map(Client::from).collect(), next }))
+}
+
+/// The same under the name that it had first; only the document wants a function of its own for it.
+#[utoipa::path(
+    get, path = "/clients", tag = "sessions", params(ClientsQuery),
+    operation_id = "clients_first",
+    responses((status = 200, description = "As `/v1/clients`.", body = Clients)),
+)]
+pub(super) async fn clients_first(api: &Api, query: &str) -> Result<Answer, Problem> {
+    clients(api, query).await
+}
+
+impl From<ClientRow> for Client {
+    fn from(row: ClientRow) -> Self {
+        Self {
+            client: row.client.to_string(),
+            user: row.user,
+            address: row.address.to_string(),
+            connected_at: rfc3339(row.connected_at_ms),
+            rooms: row.rooms.iter().map(ToString::to_string).collect(),
+            rtt_ms: row.rtt_us.map(|us| f64::from(us) / 1_000.0),
+            outbox_bytes: row.outbox_bytes,
+            lag: row.lag,
+            sdk: row.sdk,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -93,12 +130,14 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded_and_checked() {
-        let query = Query::parse("limit=5&room=chat%2Fberlin&user=a+b").unwrap();
+        let query = ClientsQuery::read("limit=5&room=chat%2Fberlin&user=a%2Bb").unwrap();
         assert_eq!(query.limit, Some(5));
         assert_eq!(query.room.unwrap().as_str(), "chat/berlin");
-        assert_eq!(query.user.as_deref(), Some("a b"));
-        for bad in ["limit=0", "limit=1001", "limit=x", "after=x", "room=a//b", "rooms=a"] {
-            assert!(Query::parse(bad).is_err(), "{bad}");
+        assert_eq!(query.user.as_deref(), Some("a+b"));
+        for bad in
+            ["limit=0", "limit=1001", "limit=x", "after=x", "room=a//b", "user=a/b", "rooms=a"]
+        {
+            assert!(ClientsQuery::read(bad).is_err(), "{bad}");
         }
     }
 }

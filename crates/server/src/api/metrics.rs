@@ -190,7 +190,9 @@ impl Scrapes {
 impl Api {
     /// The sum of all workers' counters; of one that does not answer, what it last said.
     pub(super) async fn scrape(&self) -> Scrape {
-        let pending: Vec<_> = (0..self.workers.count())
+        let pending: Vec<_> = self
+            .workers
+            .ids()
             .map(|worker| {
                 let pending = self.answers.expect();
                 let mail = Mail::Api { api: pending.id(), request: ApiRequest::Stats };
@@ -204,7 +206,7 @@ impl Api {
             let answer = tokio::time::timeout_at(deadline, pending.wait()).await;
             let mut memory = self.scrapes.lock();
             match answer {
-                Ok(Ok(ApiAnswer::Stats(counters))) => {
+                Ok(Some(ApiAnswer::Stats(counters))) => {
                     scrape.counters.add(&counters);
                     memory.counters.insert(worker, *counters);
                 }

@@ -4,11 +4,18 @@
 //! answered within their turn.
 
 mod answers;
-mod broadcast;
+mod body;
 mod clients;
 mod exposition;
+mod groups;
 mod metrics;
+mod openapi;
 mod process;
+mod publish;
+mod query;
+mod rooms;
+mod schema;
+mod sessions;
 mod stats;
 
 pub(crate) use answers::Answers;
@@ -17,16 +24,18 @@ use crate::config::Secret;
 use crate::front::{Answer, Counts, Gauge, Problem, read_body};
 use crate::worker::{Clock, Workers};
 use bytes::Bytes;
-use clarion_engine::Mail;
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
+use clarion_engine::{Mail, Router, WorkerId};
+use clarion_protocol::Refusal;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response};
 use metrics::Scrapes;
+use serde::Serialize;
 use stats::Samples;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
@@ -35,6 +44,7 @@ use subtle::ConstantTimeEq;
 pub(crate) struct Api {
     pub(crate) node: String,
     pub(crate) key: Secret,
+    pub(crate) router: Router,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) counts: Arc<Counts>,
@@ -46,7 +56,6 @@ pub(crate) struct Api {
     samples: Samples,
     scrapes: Scrapes,
     started: Instant,
-    turn: AtomicUsize,
 }
 
 /// What an [`Api`] is made of; see its fields.
@@ -54,6 +63,7 @@ pub(crate) struct Api {
 pub(crate) struct Parts {
     pub(crate) node: String,
     pub(crate) key: Secret,
+    pub(crate) router: Router,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) counts: Arc<Counts>,
@@ -64,36 +74,107 @@ pub(crate) struct Parts {
     pub(crate) body_time: Duration,
 }
 
-/// What is asked.
-#[derive(Clone, Copy, Debug)]
+/// Entries of a page when nothing is said.
+const PAGE: u32 = 100;
+/// Entries of a page at most.
+const PAGE_MAX: u32 = 1_000;
+
+/// How many entries a page has.
+fn page(limit: Option<u32>) -> usize {
+    limit.unwrap_or(PAGE) as usize
+}
+
+/// What is asked: one of the paths, each of which has one method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     Stats,
     Clients,
+    ClientsFirst,
     Broadcast,
+    Publish,
+    PublishMany,
+    History,
+    Members,
+    Rooms,
+    Disconnect,
+    Kick,
+    Join,
+    GroupUsers,
+    GroupAdd,
+    GroupRemove,
+    Document,
     Metrics,
     Alive,
     Ready,
 }
 
 impl Route {
+    const ALL: &[(&'static str, Self)] = &[
+        ("/stats", Self::Stats),
+        ("/clients", Self::ClientsFirst),
+        ("/broadcast", Self::Broadcast),
+        ("/v1/publish", Self::Publish),
+        ("/v1/publish/many", Self::PublishMany),
+        ("/v1/history", Self::History),
+        ("/v1/members", Self::Members),
+        ("/v1/rooms", Self::Rooms),
+        ("/v1/clients", Self::Clients),
+        ("/v1/disconnect", Self::Disconnect),
+        ("/v1/kick", Self::Kick),
+        ("/v1/join", Self::Join),
+        ("/v1/groups/users", Self::GroupUsers),
+        ("/v1/groups/add", Self::GroupAdd),
+        ("/v1/groups/remove", Self::GroupRemove),
+        ("/openapi.json", Self::Document),
+        ("/metrics", Self::Metrics),
+        ("/healthz", Self::Alive),
+        ("/readyz", Self::Ready),
+    ];
+
     fn find(path: &str) -> Option<Self> {
-        Some(match path {
-            "/stats" => Self::Stats,
-            "/clients" => Self::Clients,
-            "/broadcast" => Self::Broadcast,
-            "/metrics" => Self::Metrics,
-            "/healthz" => Self::Alive,
-            "/readyz" => Self::Ready,
-            _ => return None,
-        })
+        Self::ALL.iter().find(|(known, _)| *known == path).map(|(_, route)| *route)
     }
 
     fn is_open(self) -> bool {
         matches!(self, Self::Alive | Self::Ready)
     }
 
+    fn writes(self) -> bool {
+        match self {
+            Self::Broadcast
+            | Self::Publish
+            | Self::PublishMany
+            | Self::Disconnect
+            | Self::Kick
+            | Self::Join
+            | Self::GroupAdd
+            | Self::GroupRemove => true,
+            Self::Stats
+            | Self::History
+            | Self::Members
+            | Self::Rooms
+            | Self::GroupUsers
+            | Self::Clients
+            | Self::ClientsFirst
+            | Self::Document
+            | Self::Metrics
+            | Self::Alive
+            | Self::Ready => false,
+        }
+    }
+
+    /// Whether `method` is the one here. A `HEAD` is answered like a `GET`, and hyper leaves the body
+    /// out; RFC 9110 section 9.3.2.
+    fn allows(self, method: &Method) -> bool {
+        match *method {
+            Method::POST => self.writes(),
+            Method::GET | Method::HEAD => !self.writes(),
+            _ => false,
+        }
+    }
+
     fn allowed(self) -> &'static str {
-        if matches!(self, Self::Broadcast) { "POST" } else { "GET, HEAD" }
+        if self.writes() { "POST" } else { "GET, HEAD" }
     }
 }
 
@@ -102,6 +183,7 @@ impl Api {
         Self {
             node: parts.node,
             key: parts.key,
+            router: parts.router,
             workers: parts.workers,
             answers: parts.answers,
             counts: parts.counts,
@@ -113,25 +195,17 @@ impl Api {
             samples: Samples::new(),
             scrapes: Scrapes::default(),
             started: Instant::now(),
-            turn: AtomicUsize::new(0),
         }
     }
 
-    /// What a path of the API is called in the counts.
+    /// What a path of the API is called in the counts: itself.
     pub(crate) fn route(path: &str) -> Option<&'static str> {
-        Some(match Route::find(path)? {
-            Route::Stats => "/stats",
-            Route::Clients => "/clients",
-            Route::Broadcast => "/broadcast",
-            Route::Metrics => "/metrics",
-            Route::Alive => "/healthz",
-            Route::Ready => "/readyz",
-        })
+        Route::ALL.iter().find(|(known, _)| *known == path).map(|(known, _)| *known)
     }
 
     /// Whether a path is the API's.
     pub(crate) fn serves(path: &str) -> bool {
-        Route::find(path).is_some()
+        Self::route(path).is_some()
     }
 
     /// Answers a request whose path [`Self::serves`].
@@ -140,23 +214,37 @@ impl Api {
         if !route.is_open() {
             self.authorize(&request)?;
         }
-        let method = match *request.method() {
-            Method::HEAD => Method::GET,
-            ref method => method.clone(),
-        };
-        match (route, method) {
-            (Route::Stats, Method::GET) => self.stats().await,
-            (Route::Clients, Method::GET) => {
-                self.clients(request.uri().query().unwrap_or_default()).await
-            }
-            (Route::Metrics, Method::GET) => Ok(self.metrics(request.headers()).await),
-            (Route::Alive, Method::GET) => Ok(text("ok\n")),
-            (Route::Ready, Method::GET) => self.ready(),
-            (Route::Broadcast, Method::POST) => {
+        if !route.allows(request.method()) {
+            return Err(Problem::method_not_allowed(route.allowed()));
+        }
+        let uri = request.uri().clone();
+        let query = uri.query().unwrap_or_default();
+        match route {
+            Route::Stats => stats::stats(self).await,
+            Route::Clients => clients::clients(self, query).await,
+            Route::ClientsFirst => clients::clients_first(self, query).await,
+            Route::History => rooms::history(self, query).await,
+            Route::Members => rooms::members(self, query).await,
+            Route::Rooms => rooms::rooms(self, query).await,
+            Route::GroupUsers => groups::users(self, query).await,
+            Route::Document => Ok(openapi::document()),
+            Route::Metrics => Ok(metrics(self, request.headers()).await),
+            Route::Alive => Ok(alive()),
+            Route::Ready => ready(self),
+            Route::Broadcast => {
+                // `curl -d` says that it is a form, and has to work.
                 let body = read_body(request, self.body_bytes, self.body_time).await?;
-                self.broadcast(&body).await
+                publish::broadcast(self, &body).await
             }
-            (route, _) => Err(Problem::method_not_allowed(route.allowed())),
+            Route::Publish => publish::publish(self, &self.json_body(request).await?).await,
+            Route::PublishMany => {
+                publish::publish_many(self, &self.json_body(request).await?).await
+            }
+            Route::Disconnect => sessions::disconnect(self, &self.json_body(request).await?).await,
+            Route::Kick => sessions::kick(self, &self.json_body(request).await?).await,
+            Route::Join => sessions::join(self, &self.json_body(request).await?).await,
+            Route::GroupAdd => groups::add(self, &self.json_body(request).await?).await,
+            Route::GroupRemove => groups::remove(self, &self.json_body(request).await?).await,
         }
     }
 
@@ -169,44 +257,105 @@ impl Api {
             return Ok(());
         }
         let detail = "The HTTP API wants the header Authorization: Bearer <API key>.";
-        Err(Problem::new(StatusCode::UNAUTHORIZED, detail)
+        Err(Problem::from(Refusal::unauthenticated(detail))
             .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
     }
 
-    fn ready(&self) -> Result<Answer, Problem> {
-        if self.draining.load(Relaxed) {
-            return Err(Problem::unavailable("The server is about to stop.", 5));
-        }
-        Ok(text("ready\n"))
-    }
-
-    /// A worker for what any can do; they take turns.
-    fn some_worker(&self) -> usize {
-        self.turn.fetch_add(1, Relaxed) % self.workers.count()
-    }
-
-    async fn ask(&self, worker: usize, request: ApiRequest) -> Result<ApiAnswer, Problem> {
+    async fn ask(&self, worker: WorkerId, request: ApiRequest) -> Result<ApiAnswer, Refusal> {
         let mut pending = self.answers.expect();
         self.workers.post(worker, Mail::Api { api: pending.id(), request });
-        pending.wait().await
+        answered(pending.wait().await.ok_or_else(|| late(1)))
     }
 
     /// Asks every worker the same, all at once.
-    async fn ask_all(&self, request: &ApiRequest) -> Result<Vec<ApiAnswer>, Problem> {
-        let pending: Vec<_> = (0..self.workers.count())
-            .map(|worker| {
+    async fn ask_all(&self, request: &ApiRequest) -> Result<Vec<ApiAnswer>, Refusal> {
+        let requests = self.workers.ids().map(|worker| (worker, request.clone())).collect();
+        self.ask_many(requests).await.into_iter().collect()
+    }
+
+    /// Asks much at once; the answers, in the order of the questions. Each worker is woken once.
+    async fn ask_many(
+        &self,
+        requests: Vec<(WorkerId, ApiRequest)>,
+    ) -> Vec<Result<ApiAnswer, Refusal>> {
+        let mut mail: Vec<Vec<Mail>> = self.workers.ids().map(|_| Vec::new()).collect();
+        let pending: Vec<_> = requests
+            .into_iter()
+            .map(|(worker, request)| {
                 let pending = self.answers.expect();
-                let mail = Mail::Api { api: pending.id(), request: request.clone() };
-                self.workers.post(worker, mail);
+                mail[usize::from(worker.0)].push(Mail::Api { api: pending.id(), request });
                 pending
             })
             .collect();
+        for (worker, mail) in self.workers.ids().zip(mail) {
+            if !mail.is_empty() {
+                self.workers.post_all(worker, mail);
+            }
+        }
         let mut answers = Vec::with_capacity(pending.len());
         for mut pending in pending {
-            answers.push(pending.wait().await?);
+            answers.push(pending.wait().await);
         }
-        Ok(answers)
+        let missing = answers.iter().filter(|answer| answer.is_none()).count();
+        let refusal = (missing > 0).then(|| late(missing));
+        let or_late = |answer: Option<ApiAnswer>| {
+            answered(answer.ok_or_else(|| refusal.clone().expect("one is missing")))
+        };
+        answers.into_iter().map(or_late).collect()
     }
+}
+
+/// An answer that is a refusal is one.
+fn answered(answer: Result<ApiAnswer, Refusal>) -> Result<ApiAnswer, Refusal> {
+    match answer? {
+        ApiAnswer::Refused(refusal) => Err(refusal),
+        answer => Ok(answer),
+    }
+}
+
+/// A worker is stuck, which is our fault, or the process is about to end.
+fn late(count: usize) -> Refusal {
+    tracing::error!(count, "a worker did not answer the HTTP API");
+    let refusal = Refusal::unavailable("a worker did not answer in time");
+    Refusal { retry_after_ms: Some(1_000), ..refusal }
+}
+
+/// An answer to another question, which no worker gives.
+fn wrong() -> Refusal {
+    Refusal::unavailable("a worker gave the wrong answer")
+}
+
+/// Everything that is counted, for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "node",
+    responses((
+        status = 200, body = String, content_type = "text/plain",
+        description = "Text format 0.0.4, or OpenMetrics 1.0 to who prefers that in `Accept`."
+    )),
+)]
+async fn metrics(api: &Api, headers: &HeaderMap) -> Answer {
+    api.metrics(headers).await
+}
+
+/// Says that the process is alive.
+#[utoipa::path(
+    get, path = "/healthz", tag = "node", security(()),
+    responses((status = 200, description = "It is.", body = String, content_type = "text/plain")),
+)]
+fn alive() -> Answer {
+    text("ok\n")
+}
+
+/// Says whether new connections are taken.
+#[utoipa::path(
+    get, path = "/readyz", tag = "node", security(()),
+    responses((status = 200, description = "They are.", body = String, content_type = "text/plain")),
+)]
+fn ready(api: &Api) -> Result<Answer, Problem> {
+    if api.draining.load(Relaxed) {
+        return Err(Problem::unavailable("The server is about to stop.", 5));
+    }
+    Ok(text("ready\n"))
 }
 
 /// The token of an `Authorization: Bearer` header.
@@ -222,8 +371,9 @@ fn rfc3339(unix_ms: u64) -> String {
     String::from_utf8(text).expect("digits and separators")
 }
 
-fn json(value: &serde_json::Value) -> Answer {
-    answer("application/json", value.to_string())
+fn json(value: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(value).expect("structures of ours can be written");
+    answer("application/json", body)
 }
 
 fn text(body: &'static str) -> Answer {

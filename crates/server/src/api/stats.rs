@@ -4,10 +4,11 @@ use super::{Api, process};
 use crate::front::{Answer, Problem};
 use clarion_engine::Counters;
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
-use serde_json::json;
-use std::collections::VecDeque;
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use utoipa::ToSchema;
 
 /// The figures that rates are made of, at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -107,31 +108,96 @@ impl Api {
             self.counts.log_rest();
         }
     }
+}
 
-    pub(super) async fn stats(&self) -> Result<Answer, Problem> {
-        let counters = self.counters().await?;
-        let rates = self.rates(&counters);
-        let mut stats = json!({
-            "node": self.node,
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime_s": self.started.elapsed().as_secs(),
-            "connections": counters.connections,
-            "rooms": counters.rooms,
-            "members": counters.members,
-            "messages": {
-                "in": counters.messages_in,
-                "out": counters.messages_out,
-                "in_per_s": rates.in_per_s,
-                "out_per_s": rates.out_per_s,
-            },
-            "bytes": { "in": counters.bytes_in, "out": counters.bytes_out },
-            "errors": counters.errors,
-            "memory_bytes": process::memory_bytes(),
-            "cpu": rates.cpu,
-        });
-        stats["nodes"] = json!([stats.clone()]);
-        Ok(super::json(&stats))
-    }
+/// What this node does, and how much of it.
+#[utoipa::path(
+    get, path = "/stats", tag = "node",
+    responses((status = 200, description = "Since the start, but for the rates.", body = Stats)),
+)]
+pub(super) async fn stats(api: &Api) -> Result<Answer, Problem> {
+    let counters = api.counters().await?;
+    let rates = api.rates(&counters);
+    let node = Node {
+        node: api.node.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: api.started.elapsed().as_secs(),
+        connections: counters.connections,
+        rooms: counters.rooms,
+        members: counters.members,
+        messages: Messages {
+            received: counters.messages_in,
+            sent: counters.messages_out,
+            in_per_s: rates.in_per_s,
+            out_per_s: rates.out_per_s,
+        },
+        bytes: Amount { received: counters.bytes_in, sent: counters.bytes_out },
+        errors: counters.errors,
+        memory_bytes: process::memory_bytes(),
+        cpu: rates.cpu,
+    };
+    Ok(super::json(&Stats { nodes: vec![node.clone()], all: node }))
+}
+
+/// What all nodes do together, and each.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Stats {
+    #[serde(flatten)]
+    all: Node,
+    /// Each node by itself; there is one.
+    nodes: Vec<Node>,
+}
+
+/// What a node does.
+#[derive(Clone, Serialize, ToSchema)]
+struct Node {
+    /// What the process calls itself.
+    node: String,
+    /// Of Clarion.
+    version: &'static str,
+    /// Since the start, seconds.
+    uptime_s: u64,
+    /// WebSocket connections.
+    connections: u64,
+    /// Rooms that somebody uses.
+    rooms: u64,
+    /// Memberships of sessions in rooms.
+    members: u64,
+    messages: Messages,
+    bytes: Amount,
+    /// How many errors were sent to clients, by name.
+    #[schema(value_type = HashMap<String, u64>)]
+    errors: BTreeMap<&'static str, u64>,
+    /// Memory of the process.
+    memory_bytes: u64,
+    /// Cores in use, over the last second or more.
+    cpu: f64,
+}
+
+/// WebSocket messages.
+#[derive(Clone, Serialize, ToSchema)]
+struct Messages {
+    /// Received.
+    #[serde(rename = "in")]
+    received: u64,
+    /// Sent.
+    #[serde(rename = "out")]
+    sent: u64,
+    /// Received a second, over the last second or more.
+    in_per_s: f64,
+    /// Sent a second.
+    out_per_s: f64,
+}
+
+/// Bytes after the handshakes.
+#[derive(Clone, Serialize, ToSchema)]
+struct Amount {
+    /// Received.
+    #[serde(rename = "in")]
+    received: u64,
+    /// Sent.
+    #[serde(rename = "out")]
+    sent: u64,
 }
 
 #[cfg(test)]

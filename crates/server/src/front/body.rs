@@ -2,8 +2,9 @@
 
 use super::Problem;
 use bytes::Bytes;
+use clarion_protocol::Refusal;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::{Request, StatusCode};
 use std::time::Duration;
 
@@ -16,13 +17,15 @@ pub(crate) async fn read_body(
     bytes_max: usize,
     time: Duration,
 ) -> Result<Bytes, Problem> {
+    let too_large = || Refusal::too_large("body", bytes_max as u64).into();
+    // One that says so itself is not read at all, nor asked for where it waits for a 100.
+    if request.body().size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
     let body = Limited::new(request.into_body(), bytes_max).collect();
     match tokio::time::timeout(time, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let detail = "The body is larger than the limit.";
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with_limit(bytes_max as u64))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::bad_request("The body is malformed.")),
         Err(_) => {
             let detail = "The body did not come in time.";

@@ -14,7 +14,7 @@ mod upgrade;
 pub(crate) use body::read_body;
 pub(crate) use count::{Counts, Gauge, Limit, Outcome, log_limit};
 pub(crate) use listen::{TURNS, bind, run};
-pub(crate) use refuse::{Answer, Problem};
+pub(crate) use refuse::{Answer, Document, Problem};
 
 use crate::api::Api;
 use crate::config::Guests;

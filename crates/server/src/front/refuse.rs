@@ -1,12 +1,13 @@
 //! Refusals over HTTP: RFC 9457 problem documents.
 
 use bytes::Bytes;
-use clarion_protocol::Refusal;
+use clarion_protocol::{ErrorName, Position, Refusal};
 use http_body_util::Full;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use std::borrow::Cow;
+use utoipa::ToSchema;
 
 /// Every answer of ours; bodies are small or static, so they are whole.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -20,29 +21,68 @@ pub(crate) struct Problem {
     detail: Cow<'static, str>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The protocol's own name for the same failure, where it has one.
-    name: Option<&'static str>,
+    name: Option<ErrorName>,
     field: Option<&'static str>,
     limit: Option<u64>,
+    temporary: bool,
+    retry_after_ms: Option<u64>,
+    position: Option<Box<Position>>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// Why a request was refused: RFC 9457, and what the protocol's `$error` says of the same failure.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Document<'a> {
+    /// Always `about:blank`: the status says what kind of problem it is, and `name` more exactly.
     r#type: &'static str,
+    /// The status in words.
     title: &'static str,
+    /// The status, also the protocol's code of the error.
     status: u16,
+    /// The rule that was broken, a sentence for a developer.
     detail: &'a str,
+    /// The protocol's name for the error, where it has one; what a program decides by.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     name: Option<&'static str>,
+    /// Which parameter of the query or member of the body it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     field: Option<&'static str>,
+    /// The limit that was passed, in the unit of what it limits.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     limit: Option<u64>,
+    /// The same request may succeed later.
+    temporary: bool,
+    /// When to try again at the earliest, milliseconds from now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    retry_after_ms: Option<u64>,
+    /// Of the room, when the one in the request is not the room's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    epoch: Option<&'a str>,
+    /// Where the room stands, beside `epoch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    offset: Option<u64>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
-        Self { status, detail, headers: Vec::new(), name: None, field: None, limit: None }
+        Self {
+            status,
+            detail,
+            headers: Vec::new(),
+            name: None,
+            field: None,
+            limit: None,
+            temporary: false,
+            retry_after_ms: None,
+            position: None,
+        }
     }
 
     pub(crate) fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -60,19 +100,13 @@ impl Problem {
 
     /// 503: too much is going on, or the server is about to stop.
     pub(crate) fn unavailable(detail: &'static str, retry_after_s: u32) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-            .with_header(RETRY_AFTER, HeaderValue::from(retry_after_s))
+        let ms = u64::from(retry_after_s) * 1_000;
+        Refusal { retry_after_ms: Some(ms), ..Refusal::unavailable(detail) }.into()
     }
 
     #[must_use]
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
-        self
-    }
-
-    #[must_use]
-    pub(crate) fn with_limit(mut self, limit: u64) -> Self {
-        self.limit = Some(limit);
         self
     }
 
@@ -82,9 +116,13 @@ impl Problem {
             title: self.status.canonical_reason().unwrap_or("Refused"),
             status: self.status.as_u16(),
             detail: &self.detail,
-            name: self.name,
+            name: self.name.map(ErrorName::as_str),
             field: self.field,
             limit: self.limit,
+            temporary: self.temporary,
+            retry_after_ms: self.retry_after_ms,
+            epoch: self.position.as_deref().map(|position| position.epoch.as_str()),
+            offset: self.position.as_deref().map(|position| position.offset),
         };
         let body = serde_json::to_vec(&document).expect("strings and numbers can be written");
         let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -102,9 +140,12 @@ impl From<Refusal> for Problem {
         let status = StatusCode::from_u16(refusal.name.code());
         let mut problem =
             Self::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), refusal.message);
-        problem.name = Some(refusal.name.as_str());
+        problem.name = Some(refusal.name);
         problem.field = refusal.field;
         problem.limit = refusal.limit;
+        problem.temporary = refusal.temporary;
+        problem.retry_after_ms = refusal.retry_after_ms;
+        problem.position = refusal.position.map(Box::new);
         if let Some(ms) = refusal.retry_after_ms {
             let value = HeaderValue::from(ms.div_ceil(1_000));
             problem = problem.with_header(RETRY_AFTER, value);

@@ -1,7 +1,8 @@
 //! What the front hands a worker: sockets, questions of the HTTP API, the end.
 //!
 //! The queue's bound is the front's: it holds no more than the sockets that the front may have
-//! under way (`limits.http_connections`), and a few questions for each of them.
+//! under way (`limits.http_connections`), and for each of them a few questions, or as many
+//! publications as fit into a request.
 
 use super::doorbell::Doorbell;
 use super::load::Seat;
@@ -58,6 +59,12 @@ impl Injector {
     /// Brings an item and wakes the worker.
     pub(crate) fn push(&self, item: Inbound) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+        self.bell.ring();
+    }
+
+    /// Brings several items at once, in their order, and wakes the worker.
+    pub(crate) fn push_all(&self, items: impl IntoIterator<Item = Inbound>) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).extend(items);
         self.bell.ring();
     }
 

@@ -179,6 +179,10 @@ impl Workers {
         self.handles.len()
     }
 
+    pub(crate) fn ids(&self) -> impl Iterator<Item = WorkerId> + use<> {
+        (0..self.handles.len()).map(|index| WorkerId(index as u16))
+    }
+
     /// Connections of all workers, those on their way included.
     pub(crate) fn connections(&self) -> usize {
         self.handles.iter().map(|handle| handle.load.count()).sum()
@@ -245,8 +249,14 @@ impl Workers {
     }
 
     /// Brings a question to a worker.
-    pub(crate) fn post(&self, worker: usize, mail: Mail) {
-        self.push(worker, Inbound::Mail(mail));
+    pub(crate) fn post(&self, worker: WorkerId, mail: Mail) {
+        self.push(usize::from(worker.0), Inbound::Mail(mail));
+    }
+
+    /// Brings several at once.
+    pub(crate) fn post_all(&self, worker: WorkerId, mail: Vec<Mail>) {
+        let items = mail.into_iter().map(Inbound::Mail);
+        self.handles[usize::from(worker.0)].injector.push_all(items);
     }
 
     /// Has all connections closed with 1001.
