@@ -89,9 +89,14 @@ test-blackbox: debug ## The real binary, through its sockets.
 	$(PYTHON) -m pytest tests/blackbox
 
 .PHONY: test-autobahn
-test-autobahn: debug
+test-autobahn: debug autobahn-client
 	@scripts/bootstrap autobahn
-	$(PYTHON) tests/conformance/autobahn/server.py --groups 1 2 3 4 5 6 7 10
+	$(PYTHON) tests/conformance/autobahn/conformance.py server --part
+	$(PYTHON) tests/conformance/autobahn/conformance.py client --client $(TARGET)/debug/examples/autobahn_client --part
+
+.PHONY: autobahn-client
+autobahn-client:
+	cargo build $(LOCKED) --quiet --package clarion-websocket --example autobahn_client
 
 .PHONY: test-browser
 test-browser: debug ## The web application in Chromium, against the real binary.
@@ -99,9 +104,10 @@ test-browser: debug ## The web application in Chromium, against the real binary.
 	cd tests/browser && node_modules/.bin/biome check . && npm run --silent test
 
 .PHONY: conformance
-conformance: debug ## All of Autobahn that applies; minutes.
+conformance: debug autobahn-client ## All of Autobahn, both roles; half an hour.
 	@scripts/bootstrap autobahn
-	$(PYTHON) tests/conformance/autobahn/server.py
+	$(PYTHON) tests/conformance/autobahn/conformance.py server
+	$(PYTHON) tests/conformance/autobahn/conformance.py client --client $(TARGET)/debug/examples/autobahn_client
 
 .PHONY: lint
 lint: ## Formatters and linters of all languages, nothing else.
