@@ -6,7 +6,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::field::{self, Single};
+use super::field::{self, List, Single};
 use super::{VERSION, accept_key};
 use crate::deflate;
 
@@ -134,7 +134,7 @@ impl Opening {
         let mut accept = Single::Absent;
         let mut subprotocol = Single::Absent;
         let mut connection_upgrades = false;
-        let mut extensions = Some(Vec::new());
+        let mut extensions = List::new();
         for (name, value) in headers {
             let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
             if is("upgrade") {
@@ -146,7 +146,7 @@ impl Opening {
             } else if is("connection") {
                 connection_upgrades |= field::has_element(value, "upgrade");
             } else if is("sec-websocket-extensions") {
-                extensions = extensions.and_then(|list| field::add_extensions(list, value));
+                extensions.see(value, field::add_extensions);
             }
         }
 
@@ -162,7 +162,7 @@ impl Opening {
         if accept != Single::Once(&accept_key(&self.key)) {
             return Err(ResponseError::Accept);
         }
-        let extensions = extensions.ok_or(ResponseError::Extension)?;
+        let extensions = extensions.finish().ok_or(ResponseError::Extension)?;
         let deflate = match &self.deflate {
             Some((config, _)) => {
                 deflate::verify(config, &extensions).map_err(|()| ResponseError::Extension)?

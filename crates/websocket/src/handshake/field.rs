@@ -29,6 +29,37 @@ impl<'a> Single<'a> {
     }
 }
 
+/// A header that is a list, over all its occurrences.
+///
+/// It has at least one element where it comes at all: `1#` in the grammar of both lists (RFC 6455
+/// sections 4.3 and 9.1). A sender that has none leaves it out.
+pub(super) struct List<T> {
+    /// `None` once it is malformed.
+    elements: Option<Vec<T>>,
+    is_there: bool,
+}
+
+impl<T> List<T> {
+    pub(super) fn new() -> Self {
+        Self { elements: Some(Vec::new()), is_there: false }
+    }
+
+    /// Notes one occurrence, whose elements `add` adds.
+    pub(super) fn see<'a>(
+        &mut self,
+        value: &'a [u8],
+        add: impl FnOnce(Vec<T>, &'a [u8]) -> Option<Vec<T>>,
+    ) {
+        self.is_there = true;
+        self.elements = self.elements.take().and_then(|list| add(list, value));
+    }
+
+    /// Returns the elements, none if the header did not come, or `None` if it is malformed.
+    pub(super) fn finish(self) -> Option<Vec<T>> {
+        self.elements.filter(|list| !list.is_empty() || !self.is_there)
+    }
+}
+
 /// Cuts off the white space that may surround a value.
 fn trim(value: &str) -> &str {
     value.trim_matches([' ', '\t'])

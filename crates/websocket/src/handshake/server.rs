@@ -6,7 +6,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::field::{self, Extension, Single};
+use super::field::{self, Extension, List, Single};
 use super::{VERSION, accept_key};
 
 /// The first line of an HTTP request.
@@ -62,9 +62,10 @@ pub enum Refusal {
     Key,
     /// The Origin header is repeated or not text (section 4.2.1, item 7).
     Origin,
-    /// The subprotocols are not a list of different tokens, or are too many (section 4.1, item 10).
+    /// The subprotocols are not a list of different tokens, or are too many or none (section 4.1,
+    /// item 10).
     Subprotocols,
-    /// The extensions are out of grammar or too many (section 9.1).
+    /// The extensions are out of grammar, too many or none (section 9.1).
     Extensions,
 }
 
@@ -104,8 +105,8 @@ pub fn accept<'a>(
     let mut version = Single::Absent;
     let mut upgrades = false;
     let mut connection_upgrades = false;
-    let mut subprotocols = Some(Vec::new());
-    let mut extensions = Some(Vec::new());
+    let mut subprotocols = List::new();
+    let mut extensions = List::new();
     for (name, value) in headers {
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
         if is("host") {
@@ -121,9 +122,9 @@ pub fn accept<'a>(
         } else if is("connection") {
             connection_upgrades |= field::has_element(value, "upgrade");
         } else if is("sec-websocket-protocol") {
-            subprotocols = subprotocols.and_then(|list| field::add_unique_tokens(list, value));
+            subprotocols.see(value, field::add_unique_tokens);
         } else if is("sec-websocket-extensions") {
-            extensions = extensions.and_then(|list| field::add_extensions(list, value));
+            extensions.see(value, field::add_extensions);
         }
     }
 
@@ -156,8 +157,8 @@ pub fn accept<'a>(
         Single::Once(origin) => Some(origin),
         Single::Malformed => return Err(Refusal::Origin),
     };
-    let subprotocols = subprotocols.ok_or(Refusal::Subprotocols)?;
-    let extensions = extensions.ok_or(Refusal::Extensions)?;
+    let subprotocols = subprotocols.finish().ok_or(Refusal::Subprotocols)?;
+    let extensions = extensions.finish().ok_or(Refusal::Extensions)?;
     Ok(Accepted { accept_key, host, origin, subprotocols, extensions })
 }
 
@@ -247,7 +248,7 @@ impl Refusal {
             }
             Self::Origin => "There may be at most one Origin header.",
             Self::Subprotocols => {
-                "The Sec-WebSocket-Protocol header must list at most 32 tokens, none twice."
+                "The Sec-WebSocket-Protocol header must list 1 to 32 tokens, none twice."
             }
             Self::Extensions => "The Sec-WebSocket-Extensions header is malformed.",
         }

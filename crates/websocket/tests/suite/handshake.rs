@@ -164,7 +164,9 @@ fn subprotocols_are_different_tokens() {
     ] {
         assert_eq!(accept(&GET, bytes(&with(name, values))).unwrap().subprotocols, list);
     }
-    for values in [&["a, a"][..], &["a", "a"], &["a b"], &["a;b"], &["ä"], &["\"a\""]] {
+    for values in
+        [&["a, a"][..], &["a", "a"], &["a b"], &["a;b"], &["ä"], &["\"a\""], &[""], &[","]]
+    {
         refused(&with(name, values), Refusal::Subprotocols, 400);
     }
 }
@@ -178,6 +180,10 @@ fn extensions_are_offered_in_their_grammar() {
     assert_eq!(names, ["permessage-deflate", "x-other"]);
     assert_eq!(accepted.extensions[0].parameters, [("client_max_window_bits", None)]);
     refused(&with(name, &["permessage-deflate; ="]), Refusal::Extensions, 400);
+    // "extension-list = 1#extension" (9.1), which one of several headers may leave to the others.
+    refused(&with(name, &[""]), Refusal::Extensions, 400);
+    refused(&with(name, &[" ,, ", ""]), Refusal::Extensions, 400);
+    assert_eq!(accept(&GET, bytes(&with(name, &["", "x"]))).unwrap().extensions.len(), 1);
 }
 
 #[test]
@@ -245,6 +251,7 @@ fn a_client_refuses_an_answer_that_is_not_for_it() {
     assert_eq!(verify(&opening, "sec-websocket-accept", &[]), Err(Accept));
     assert_eq!(verify(&opening, "sec-websocket-accept", &[KEY]), Err(Accept));
     assert_eq!(verify(&opening, "sec-websocket-extensions", &["x"]), Err(Extension));
+    assert_eq!(verify(&opening, "sec-websocket-extensions", &[""]), Err(Extension));
     assert_eq!(verify(&opening, "sec-websocket-protocol", &["chat"]), Ok(Some("chat".into())));
     assert_eq!(verify(&opening, "sec-websocket-protocol", &["Chat"]), Err(Subprotocol));
     assert_eq!(verify(&opening, "sec-websocket-protocol", &["chat", "chat"]), Err(Subprotocol));

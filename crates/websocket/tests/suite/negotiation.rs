@@ -33,7 +33,7 @@ fn answers(config: Config, offers: &str, header: &str) -> Agreed {
     answer.agreed
 }
 
-/// What a client that wants this makes of a server's answer.
+/// What a client that wants this makes of a server's answer; an empty one is no header.
 fn verify(config: Config, answer: &str) -> Result<Option<Agreed>, ResponseError> {
     let opening = Opening::new([9; 16], &[]).with_deflate(config);
     let key = opening.headers().find(|header| header.0 == "sec-websocket-key").unwrap().1;
@@ -44,6 +44,7 @@ fn verify(config: Config, answer: &str) -> Result<Option<Agreed>, ResponseError>
         ("sec-websocket-accept", &key),
         ("sec-websocket-extensions", answer),
     ];
+    let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
     let opened = opening.verify_all(101, headers.map(|(name, value)| (name, value.as_bytes())));
     opened.map(|opened| opened.deflate)
 }
