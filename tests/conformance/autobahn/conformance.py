@@ -27,6 +27,9 @@ from support.server import Server, free_port  # noqa: E402
 
 # What run.py counts as a pass, besides OK.
 PASSES = ("NON-STRICT", "INFORMATIONAL")
+# What a whole run has on beyond the defaults, which are for the part: contexts in both directions,
+# and compression of messages of every size.
+EVERYTHING = {"server_takeover": True, "client_takeover": True, "threshold_bytes": 0}
 # Everything that takes seconds. Of the cases with compression, which send 1,000 messages each, some
 # of every kind: small and large messages, each set of parameters.
 PART = [
@@ -58,7 +61,8 @@ def main():
 def test_server(args):
     with tempfile.TemporaryDirectory(prefix="clarion-autobahn-") as directory:
         # Cases of group 9 send for minutes on a slow machine; nobody is silent for that long.
-        server = Server(directory, echo=True).start()
+        settings = {} if args.part else {"deflate": EVERYTHING}
+        server = Server(directory, settings, echo=True).start()
         try:
             return run(args, server.ws("/echo"), "--jobs", args.jobs)
         finally:
