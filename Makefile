@@ -20,6 +20,10 @@ PYTHON := .venv/bin/python
 # Which binary the tests start. For them only: the server takes no setting that it does not know.
 test-blackbox test-autobahn test-browser conformance: export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
 
+# How long each target is fuzzed, and which.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= frames handshake deflate envelope calls shards
+
 ADDRESS ?= 127.0.0.1:8080
 DATA ?= data
 
@@ -108,6 +112,16 @@ conformance: debug autobahn-client ## All of Autobahn, both roles; half an hour.
 	@scripts/bootstrap autobahn
 	$(PYTHON) tests/conformance/autobahn/conformance.py server
 	$(PYTHON) tests/conformance/autobahn/conformance.py client --client $(TARGET)/debug/examples/autobahn_client
+
+.PHONY: fuzz
+fuzz: ## Fuzz: ten minutes for each of FUZZ_TARGETS, or FUZZ_SECONDS.
+	@scripts/bootstrap fuzz
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p .cache/fuzz/$$target; \
+		RUSTC_BOOTSTRAP=1 nice .cache/cargo/bin/cargo-fuzz fuzz run --target-dir $(abspath $(TARGET))/fuzz \
+			$$target .cache/fuzz/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) \
+			-max_len=2048 -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1; \
+	done
 
 .PHONY: lint
 lint: ## Formatters and linters of all languages, nothing else.

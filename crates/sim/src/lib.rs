@@ -5,8 +5,10 @@
 //! what every client sees against the promises of the spec's section 5. What it does not cover is
 //! the real driver: sockets, threads and wake-ups are for the black-box tests.
 //!
-//! [`run`] takes a [`Plan`]; everything that happens follows from it.
+//! [`run`] takes a [`Plan`]; everything that happens follows from it. [`calls`] takes bytes, from a
+//! fuzzer, and makes calls of them that no client would.
 
+mod calls;
 mod client;
 mod driver;
 mod plan;
@@ -14,6 +16,7 @@ mod rng;
 mod truth;
 mod world;
 
+pub use calls::calls;
 pub use plan::Plan;
 pub use world::run;
 

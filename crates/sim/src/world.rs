@@ -25,7 +25,7 @@ const WINDOW: usize = 2_000;
 const SLICE: usize = 8_000;
 /// More than a turn can add to an outbox that is at its bound: the replies to one slice of input and
 /// to the commands under way.
-const OUTBOX_SLACK: usize = SLICE + 8 * 5_000;
+pub(crate) const OUTBOX_SLACK: usize = SLICE + 8 * 5_000;
 
 /// Runs a plan to its end, and says what kinds of thing happened to clients and workers.
 ///
@@ -623,7 +623,7 @@ impl World {
 }
 
 /// Small bounds, so that all of them are met.
-fn config(workers: u16, seed: u64) -> Config {
+pub(crate) fn config(workers: u16, seed: u64) -> Config {
     let small = LogLimits { size: 12, key_window_ms: 3_600_000, ..LogLimits::default() };
     let rule = |pattern: &str, log, presence| RoomRule {
         pattern: Pattern::parse(pattern).expect("patterns of the simulation are valid"),
