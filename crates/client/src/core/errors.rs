@@ -99,7 +99,7 @@ impl CommandError {
     }
 
     /// A command that is not worth sending.
-    pub(super) fn invalid(name: &str, message: &str, field: &str, limit: Option<u64>) -> Self {
+    pub(crate) fn invalid(name: &str, message: &str, field: &str, limit: Option<u64>) -> Self {
         Self::Refused(Box::new(Refused {
             code: if name == "too_large" { 413 } else { 400 },
             name: name.to_owned(),

@@ -44,7 +44,7 @@ pub struct StateEvent<S> {
 
 impl<S> Status<S> {
     /// The usual status: nothing went wrong and nothing is waited for.
-    pub(super) fn new(state: S, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(state: S, reason: impl Into<String>) -> Self {
         Self { state, code: 0, reason: reason.into(), will_retry: false, retry_in: None }
     }
 

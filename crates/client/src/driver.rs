@@ -1,0 +1,86 @@
+//! The task of a client: it opens sockets, keeps the time and fetches tokens. All thinking is the
+//! core's.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use crate::builder::Config;
+use crate::core::{FetchId, TokenError};
+use crate::endpoint::Endpoint;
+use crate::opening::Failure;
+use crate::shared::{Shared, Todo};
+use crate::socket;
+
+/// Runs until no handle is left and every socket is closed.
+pub(crate) async fn drive(shared: Arc<Shared>, config: Arc<Config>) {
+    // If the runtime goes first, nobody may wait for ever.
+    let _guard = EndGuard(shared.clone());
+    let mut sockets = JoinSet::new();
+    let mut fetching = JoinSet::new();
+    let mut newest_fetch = None;
+    loop {
+        let Todo { opens, fetch, deadline, ended } = shared.take_todo();
+        for (conn, url, link) in opens {
+            match endpoint(&config, url.as_deref()) {
+                Ok(endpoint) => {
+                    let (shared, config) = (shared.clone(), config.clone());
+                    sockets.spawn(socket::run(shared, config, conn, link, endpoint));
+                }
+                Err(failure) => {
+                    socket::failed(&shared, conn, failure);
+                    shared.forget(conn);
+                }
+            }
+        }
+        if let (Some((fetch, reason)), Some(provider)) = (fetch, &config.token_provider) {
+            fetching.abort_all();
+            newest_fetch = Some(fetch);
+            let token = provider(reason);
+            fetching.spawn(async move { (fetch, token.await) });
+        }
+        if ended {
+            fetching.abort_all();
+            if sockets.is_empty() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = shared.has_work() => {}
+            () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
+                shared.with(|core, now| core.on_tick(now));
+            }
+            Some(fetched) = fetching.join_next() => match fetched {
+                Ok((fetch, result)) => shared.on_token(fetch, result),
+                Err(error) if error.is_panic() => gave_up(&shared, newest_fetch.take()),
+                // A newer one took its place.
+                Err(_) => {}
+            },
+            Some(_) = sockets.join_next() => {}
+        }
+    }
+}
+
+fn endpoint(config: &Config, url: Option<&str>) -> Result<Endpoint, Failure> {
+    match url {
+        None => Ok(config.endpoint.clone()),
+        Some(url) => Endpoint::parse(url)
+            .map_err(|error| Failure::new("bad_url", format!("where to move to: {error}"))),
+    }
+}
+
+fn gave_up(shared: &Shared, fetch: Option<FetchId>) {
+    if let Some(fetch) = fetch {
+        let why = "the token provider panicked".to_owned();
+        shared.on_token(fetch, Err(TokenError::Failed(why)));
+    }
+}
+
+struct EndGuard(Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

@@ -1,0 +1,239 @@
+//! The task of one connection: bytes between the socket and the core.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clarion_websocket::deflate::{Pool, Settings};
+use clarion_websocket::{CloseCode, Connection, Event, Limits};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use crate::builder::Config;
+use crate::core::ConnId;
+use crate::endpoint::Endpoint;
+use crate::link::Link;
+use crate::opening::{Failure, Opened, open};
+use crate::shared::Shared;
+
+/// How much is read at a time, in bytes.
+const READ_BYTES: usize = 16 * 1024;
+/// Messages are encoded while less than this waits to be written, in bytes.
+const WRITE_BYTES: usize = 64 * 1024;
+/// A peer whose pings we answer and who does not read the answers is not read from this many bytes
+/// on.
+const UNREAD_BYTES_MAX: usize = 1024 * 1024;
+/// How long a closing handshake may take.
+const LINGER: Duration = Duration::from_secs(2);
+/// What is reported for a close frame without a code.
+const NO_CODE: u16 = 1005;
+
+/// Opens the connection and serves it to its end, or until the core has enough of it.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    conn: ConnId,
+    link: Arc<Link>,
+    endpoint: Endpoint,
+) {
+    // Also when this task is aborted.
+    let _forget = Forget { shared: &shared, conn };
+    let opened = tokio::select! {
+        opened = open(&endpoint, &config) => opened,
+        () = ended(&link) => return,
+    };
+    match opened {
+        Ok(opened) => {
+            shared.with(|core, now| core.on_open(conn, now));
+            let mut socket = Socket::new(&shared, &config, conn, &link, opened);
+            if let Err(failure) = socket.serve().await {
+                failed(&shared, conn, failure);
+            }
+        }
+        Err(failure) => failed(&shared, conn, failure),
+    }
+}
+
+/// Tells the core that a connection could not be opened, or broke.
+pub(crate) fn failed(shared: &Shared, conn: ConnId, failure: Failure) {
+    let Failure { code, reason, why, retry_after_ms } = failure;
+    shared.with(|core, now| {
+        core.on_connect_error(conn, why, now);
+        core.on_close(conn, code, reason, retry_after_ms, now);
+    });
+}
+
+/// Waits until the core has enough of a connection that is not open yet.
+async fn ended(link: &Link) {
+    while link.ended().is_none() {
+        link.changed().await;
+    }
+}
+
+struct Forget<'a> {
+    shared: &'a Shared,
+    conn: ConnId,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.shared.forget(self.conn);
+    }
+}
+
+struct Socket<'a> {
+    shared: &'a Shared,
+    conn: ConnId,
+    link: &'a Link,
+    stream: TcpStream,
+    connection: Connection,
+    limits: Limits,
+    settings: Settings,
+    pool: Pool,
+    input: Vec<u8>,
+    /// Encoded, of which `written` bytes were taken by the kernel.
+    out: Vec<u8>,
+    written: usize,
+}
+
+impl<'a> Socket<'a> {
+    fn new(
+        shared: &'a Shared,
+        config: &Config,
+        conn: ConnId,
+        link: &'a Link,
+        Opened { stream, connection, rest }: Opened,
+    ) -> Self {
+        Self {
+            shared,
+            conn,
+            link,
+            stream,
+            connection,
+            limits: Limits { message_bytes: config.message_bytes_max, ..Limits::default() },
+            settings: Settings::default(),
+            pool: Pool::default(),
+            input: rest,
+            out: Vec::new(),
+            written: 0,
+        }
+    }
+
+    /// Serves until the connection is closed; an error is one that broke.
+    async fn serve(&mut self) -> Result<(), Failure> {
+        let mut linger: Option<Instant> = None;
+        if !self.input.is_empty() {
+            self.receive(self.input.len());
+        }
+        self.input.resize(READ_BYTES, 0);
+        loop {
+            self.encode();
+            if self.connection.is_open()
+                && let Some((code, reason)) = self.link.ended()
+            {
+                // The core closes with codes that may be sent, and cannot close twice.
+                let _ = self.connection.close(
+                    CloseCode::new(code).unwrap_or(CloseCode::NORMAL),
+                    reason,
+                    &mut self.out,
+                );
+            }
+            if !self.connection.is_open() && linger.is_none() {
+                linger = Some(Instant::now() + LINGER);
+            }
+            let unwritten = self.out.len() - self.written;
+            let is_open = self.connection.is_open();
+            tokio::select! {
+                read = self.stream.readable(), if unwritten < UNREAD_BYTES_MAX => {
+                    read.map_err(broken)?;
+                    match self.stream.try_read(&mut self.input) {
+                        Ok(0) if self.connection.is_closed() => return Ok(()),
+                        Ok(0) => return Err(hung_up()),
+                        Ok(size) => self.receive(size),
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        // The handshake is done, and how the socket ends does not matter.
+                        Err(_) if self.connection.is_closed() => return Ok(()),
+                        Err(error) => return Err(broken(error)),
+                    }
+                }
+                write = self.stream.writable(), if unwritten > 0 => {
+                    write.map_err(broken)?;
+                    match self.stream.try_write(&self.out[self.written..]) {
+                        Ok(size) => self.wrote(size),
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(broken(error)),
+                    }
+                }
+                () = self.link.changed(), if is_open => {}
+                () = sleep_until(linger.unwrap_or_else(Instant::now)), if linger.is_some() => {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Encodes what is to be sent, as far as it is to be written soon.
+    fn encode(&mut self) {
+        while self.connection.is_open() && self.out.len() - self.written < WRITE_BYTES {
+            let Some((text, eased)) = self.link.take() else { return };
+            // It was open a moment ago, and nobody else closes it.
+            let sent = self.connection.send_text_with(
+                &text,
+                &self.settings,
+                &mut self.pool,
+                &mut self.out,
+            );
+            debug_assert_eq!(sent, Ok(()));
+            if eased {
+                self.shared.with(|core, now| core.on_congested(false, now));
+            }
+        }
+    }
+
+    fn wrote(&mut self, size: usize) {
+        self.written += size;
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+            // What a burst needed is not kept.
+            self.out.shrink_to(WRITE_BYTES);
+        }
+    }
+
+    /// Hands over what `size` bytes of input mean, under one lock.
+    fn receive(&mut self, size: usize) {
+        let Self { shared, conn, connection, limits, pool, input, out, .. } = self;
+        let mut input = &mut input[..size];
+        shared.with(|core, now| {
+            core.on_heard(*conn, now);
+            while let Some(event) = connection.receive_with(limits, pool, &mut input, out) {
+                match event {
+                    Event::Text(text) => core.on_text(*conn, text, now),
+                    // No format of ours has them.
+                    Event::Binary(_) | Event::Ping(_) | Event::Pong(_) => {}
+                    Event::Closed { code, reason } => {
+                        let code = code.map_or(NO_CODE, CloseCode::get);
+                        core.on_close(*conn, code, reason, None, now);
+                    }
+                    Event::Failed(error) => {
+                        let Failure { code, reason, .. } = Failure::new("protocol_error", "");
+                        core.on_connect_error(
+                            *conn,
+                            format!("the server broke a rule: {error}"),
+                            now,
+                        );
+                        core.on_close(*conn, code, reason, None, now);
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn broken(error: std::io::Error) -> Failure {
+    Failure::new("connection_lost", format!("the connection broke: {error}"))
+}
+
+fn hung_up() -> Failure {
+    Failure::new("connection_lost", "the server hung up")
+}
