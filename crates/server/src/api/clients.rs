@@ -18,13 +18,13 @@ pub(super) struct ClientsQuery {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// Only behind this client: the `next` of the page before.
-    #[param(schema_with = schema::client)]
+    #[param(value_type = Option<schema::Client>, inline)]
     after: Option<ClientId>,
     /// Only members of this room.
-    #[param(schema_with = schema::room)]
+    #[param(value_type = Option<schema::Room>, inline)]
     room: Option<RoomName>,
     /// Only this user's.
-    #[param(schema_with = schema::segment)]
+    #[param(value_type = Option<schema::Segment>, inline)]
     user: Option<Box<str>>,
 }
 

@@ -78,13 +78,13 @@ fn home(api: &Api, group: &str, field: &'static str) -> Result<WorkerId, Refusal
 #[into_params(parameter_in = Query)]
 pub(super) struct UsersQuery {
     /// The group.
-    #[param(schema_with = schema::segment, required = true)]
+    #[param(value_type = schema::Segment, inline)]
     group: Box<str>,
     /// At most so many. Default: 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// Only behind this user: the `next` of the page before.
-    #[param(schema_with = schema::segment)]
+    #[param(value_type = Option<schema::Segment>, inline)]
     after: Option<Box<str>>,
 }
 

@@ -18,10 +18,10 @@ pub(super) struct RoomsQuery {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// Only behind this room: the `next` of the page before.
-    #[param(schema_with = schema::room)]
+    #[param(value_type = Option<schema::Room>, inline)]
     after: Option<RoomName>,
     /// Only those that match; without it all, also those with `$`.
-    #[param(schema_with = schema::pattern)]
+    #[param(value_type = Option<schema::PatternText>, inline)]
     pattern: Option<Pattern>,
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn rooms(api: &Api, query: &str) -> Result<Answer, Problem> {
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryQuery {
     /// Whose log.
-    #[param(schema_with = schema::room, required = true)]
+    #[param(value_type = schema::Room, inline)]
     room: RoomName,
     /// The first ones above this offset.
     #[param(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
@@ -256,13 +256,13 @@ pub(super) async fn history(api: &Api, query: &str) -> Result<Answer, Problem> {
 #[into_params(parameter_in = Query)]
 pub(super) struct MembersQuery {
     /// Of which room.
-    #[param(schema_with = schema::room, required = true)]
+    #[param(value_type = schema::Room, inline)]
     room: RoomName,
     /// At most so many; the setting `limits.page` holds, too. Default: 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// Only behind this client: the `next` of the page before.
-    #[param(schema_with = schema::client)]
+    #[param(value_type = Option<schema::Client>, inline)]
     after: Option<ClientId>,
 }
 

@@ -5,8 +5,9 @@
 
 use clarion_protocol::id::{CLIENT_ID_SIZE, SEGMENT_SIZE_MAX};
 use clarion_protocol::name::ROOM_NAME_SIZE_MAX;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{Object, SchemaFormat};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Object, RefOr, SchemaFormat};
+use utoipa::{PartialSchema, ToSchema};
 
 /// One segment of a name: neither empty nor `.` nor `..`.
 const SEGMENT: &str = r"([A-Za-z0-9_.:@|+=~-]*[A-Za-z0-9_:@|+=~-][A-Za-z0-9_.:@|+=~-]*|\.{3,128})";
@@ -64,3 +65,20 @@ pub(super) fn instant() -> Object {
         .format(Some(SchemaFormat::Custom("date-time".into())))
         .build()
 }
+
+/// The same as types: `schema_with` of a parameter loses that it is required, and what it is for.
+macro_rules! types {
+    ($($name:ident = $function:ident),*) => {$(
+        pub(super) struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                $function().into()
+            }
+        }
+
+        impl ToSchema for $name {}
+    )*};
+}
+
+types!(Room = room, PatternText = pattern, Segment = segment, Client = client);
