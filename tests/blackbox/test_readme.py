@@ -1,11 +1,14 @@
-"""The tour of README.md is true: what it types is sent, and what comes is what it shows."""
+"""What README.md and docs/http.md type is sent, and what comes is what they show."""
 
 import re
 import subprocess
 from pathlib import Path
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"```console\n(.*?)```", README, re.S)
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(path):
+    return re.findall(r"```console\n(.*?)```", (ROOT / path).read_text(), re.S)
 
 
 def matches(shown, text):
@@ -14,8 +17,28 @@ def matches(shown, text):
     return re.fullmatch(pattern, text) is not None
 
 
+def type_commands(server, lines):
+    """Types what begins with `$` into a shell, and compares what comes with the line below."""
+    functions, command = "", None
+    for line in lines:
+        if line.startswith("$ "):
+            command = line[2:].replace("localhost:8080", server.address)
+            if command.startswith("api() "):
+                functions = command
+        elif line:
+            env = {"KEY": server.api_key, "PATH": "/usr/bin:/bin"}
+            done = subprocess.run(
+                ["bash", "-c", f"{functions}\n{command}"],
+                env=env,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert matches(line, done.stdout), f"{command}\n{line}\n{done.stdout}"
+
+
 def test_the_tour(start, peer):
-    by_hand, by_curl = BLOCKS
+    by_hand, by_curl = blocks("README.md")
     server = start()
     session = peer(server, subprotocol=None)
     for line in by_hand.splitlines()[1:]:
@@ -25,15 +48,12 @@ def test_the_tour(start, peer):
         else:
             assert mark == "<"
             assert matches(text, got := session.receive().text), f"{text}\n{got}"
-    command = None
-    for line in by_curl.splitlines():
-        if line.startswith("$ curl"):
-            command = line[2:].replace("localhost:8080", server.address)
-        elif not line.startswith("$"):
-            env = {"KEY": server.api_key, "PATH": "/usr/bin:/bin"}
-            done = subprocess.run(
-                ["bash", "-c", command], env=env, capture_output=True, text=True, check=True
-            )
-            assert matches(line, done.stdout), f"{line}\n{done.stdout}"
+    type_commands(server, by_curl.splitlines())
     assert session.push("notice", "tour")["payload"] == "to a room"
     assert session.push("notice", "$all")["payload"] == "to everybody"
+
+
+def test_the_http_api_by_example(start):
+    lines = "\n".join(blocks("docs/http.md")).splitlines()
+    assert sum(line.startswith("$ api ") for line in lines) > 15
+    type_commands(start(), lines)
