@@ -151,18 +151,31 @@ pub struct Deflate {
     pub threshold_bytes: usize,
     /// From 1, the fastest, to 9, the smallest. Default 3.
     pub level: u8,
+    /// What a member is sent of its rooms that cannot take what was compressed once for all.
+    pub unshared: Unshared,
+}
+
+/// What a room's messages are for members whose connection agreed to compression, but to a window
+/// of less than 15 bits for the server, or to context takeover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unshared {
+    /// Sent plain, which costs bytes.
+    #[default]
+    Plain,
+    /// Compressed for each such member by itself, which costs the time for it.
+    Own,
 }
 
 impl Default for Deflate {
     fn default() -> Self {
         let websocket::deflate::Settings { threshold_bytes, level } = Default::default();
-        Self { threshold_bytes, level }
+        Self { threshold_bytes, level, unshared: Unshared::default() }
     }
 }
 
 impl Deflate {
     pub(crate) fn settings(&self) -> websocket::deflate::Settings {
-        let Self { threshold_bytes, level } = *self;
+        let Self { threshold_bytes, level, .. } = *self;
         websocket::deflate::Settings { threshold_bytes, level }
     }
 }

@@ -21,10 +21,12 @@ pub enum Fault {
     LostPause,
     /// A member that left is still delivered to.
     DeliveryAfterLeave,
+    /// What was compressed once for many is sent to members that keep their window.
+    SharedForAll,
 }
 
 /// All of them.
-pub const ALL: [Fault; 8] = [
+pub const ALL: [Fault; 9] = [
     Fault::SkippedOffset,
     Fault::EarlyAcknowledgement,
     Fault::LostWakeUp,
@@ -33,6 +35,7 @@ pub const ALL: [Fault; 8] = [
     Fault::KeyRace,
     Fault::LostPause,
     Fault::DeliveryAfterLeave,
+    Fault::SharedForAll,
 ];
 
 /// The fault that a shard has, if any.

@@ -68,8 +68,16 @@ pub(crate) struct Member {
     pub(crate) binding: u64,
     /// Its connection; `None` in its grace.
     pub(crate) conn: Option<ConnRef>,
-    /// It wants to be told of presence.
+    pub(crate) wants: Wants,
+}
+
+/// What a member's connection is to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wants {
+    /// It asked to be told of presence.
     pub(crate) watch: bool,
+    /// It takes frames that were compressed once for many.
+    pub(crate) shared: bool,
 }
 
 impl Member {
@@ -93,6 +101,8 @@ pub(crate) struct Subscriber {
     pub(crate) worker: WorkerId,
     pub(crate) members: u32,
     pub(crate) watchers: u32,
+    /// Members that take frames that were compressed once for many.
+    pub(crate) takers: u32,
     /// Its mailbox was over the bound; it gets nothing until there is room, and then a `Skip`.
     pub(crate) skipped: bool,
 }
@@ -227,12 +237,18 @@ impl Home {
         self.members.entry(client).or_insert_with(|| {
             let user = sender.user.as_deref().unwrap_or_default();
             *users.entry(user.into()).or_default() += 1;
-            Member { sender: Arc::clone(sender), state: None, binding: 0, conn: None, watch: false }
+            let wants = Wants::default();
+            Member { sender: Arc::clone(sender), state: None, binding: 0, conn: None, wants }
         })
     }
 
     pub(crate) fn watched(&self) -> bool {
         self.workers.iter().any(|subscriber| subscriber.watchers > 0)
+    }
+
+    /// Whether somebody takes frames that were compressed once for many.
+    pub(crate) fn has_takers(&self) -> bool {
+        self.workers.iter().any(|subscriber| subscriber.takers > 0)
     }
 
     pub(crate) fn subscriber(&mut self, worker: WorkerId) -> Option<&mut Subscriber> {
@@ -242,31 +258,34 @@ impl Home {
     /// Gives the member a connection, or none, and keeps the workers' counts right.
     ///
     /// Says whether the worker's first member came, so that deliveries to it begin now.
-    pub(crate) fn seat(&mut self, client: ClientId, conn: Option<ConnRef>, watch: bool) {
+    pub(crate) fn seat(&mut self, client: ClientId, conn: Option<ConnRef>, wants: Wants) {
         let Some(member) = self.members.get_mut(&client) else { return };
         let before = std::mem::replace(&mut member.conn, conn);
-        let watched = std::mem::replace(&mut member.watch, watch);
+        let wanted = std::mem::replace(&mut member.wants, wants);
         if let Some(before) = before {
-            self.count_out(before.worker, watched);
+            self.count_out(before.worker, wanted);
         }
         if let Some(conn) = conn {
-            self.count_in(conn.worker, watch);
+            self.count_in(conn.worker, wants);
         }
     }
 
-    fn count_in(&mut self, worker: WorkerId, watch: bool) {
+    fn count_in(&mut self, worker: WorkerId, wants: Wants) {
         if self.subscriber(worker).is_none() {
-            self.workers.push(Subscriber { worker, members: 0, watchers: 0, skipped: false });
+            let (members, watchers, takers, skipped) = (0, 0, 0, false);
+            self.workers.push(Subscriber { worker, members, watchers, takers, skipped });
         }
         let subscriber = self.subscriber(worker).expect("pushed if it was not there");
         subscriber.members += 1;
-        subscriber.watchers += u32::from(watch);
+        subscriber.watchers += u32::from(wants.watch);
+        subscriber.takers += u32::from(wants.shared);
     }
 
-    fn count_out(&mut self, worker: WorkerId, watch: bool) {
+    fn count_out(&mut self, worker: WorkerId, wants: Wants) {
         let Some(subscriber) = self.subscriber(worker) else { return };
         subscriber.members -= 1;
-        subscriber.watchers -= u32::from(watch);
+        subscriber.watchers -= u32::from(wants.watch);
+        subscriber.takers -= u32::from(wants.shared);
         if subscriber.members == 0 {
             self.workers.retain(|subscriber| subscriber.worker != worker);
         }
@@ -274,7 +293,7 @@ impl Home {
 
     /// Takes a member out for good.
     pub(crate) fn remove(&mut self, client: ClientId) -> Option<Member> {
-        self.seat(client, None, false);
+        self.seat(client, None, Wants::default());
         let member = self.members.remove(&client)?;
         let user = member.sender.user.as_deref().unwrap_or_default();
         if let Some(sessions) = self.users.get_mut(user) {

@@ -5,10 +5,11 @@
 //! serves a join with replay, a resume, a slow reader, and a worker whose mailbox was full.
 
 use crate::connection::{Membership, Phase, Seat};
+use crate::deflate::Form;
 use crate::effects::Effects;
 use crate::fault::Fault;
 use crate::id::{ConnId, ConnRef, Now};
-use crate::mail::{JoinBy, JoinOutcome, Mail};
+use crate::mail::{Frames, JoinBy, JoinOutcome, Mail};
 use crate::presence::wire;
 use crate::shard::Shard;
 use crate::timers::Timer;
@@ -32,12 +33,27 @@ pub(crate) struct Local {
     epoch: Option<Epoch>,
     /// What live members have been sent.
     delivered: Offset,
-    live: Vec<ConnId>,
+    live: Vec<Live>,
     behind: Vec<Behind>,
     /// Reads under way, by position, with the members that wait for each.
     fetching: HashMap<Offset, Vec<ConnId>, FixedState>,
     /// Members that asked for presence.
     watchers: u32,
+}
+
+/// A member that gets every delivery.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    conn: ConnId,
+    /// Kept here, so that a delivery need not look at each of a thousand connections.
+    form: Form,
+}
+
+/// A page of the log as frames, from one position on.
+struct Encoded {
+    frames: Frames,
+    count: u64,
+    last: Offset,
 }
 
 /// A member that reads the log.
@@ -105,7 +121,7 @@ impl Shard {
             self.send(conn, frame, now, fx);
         }
         if let Some(page) = page {
-            self.feed(conn, local, page, now, fx);
+            self.feed(conn, local, &page, &mut None, now, fx);
         }
         if server {
             self.settle_groups(conn, room, fx);
@@ -164,10 +180,11 @@ impl Shard {
         watch: bool,
         after: Option<Offset>,
     ) {
+        let form = self.form(conn);
         let Some(room) = self.locals.get_mut(local as usize) else { return };
         let seat = match after {
             None => {
-                room.live.push(conn);
+                room.live.push(Live { conn, form });
                 Seat::Live(room.live.len() as u32 - 1)
             }
             Some(after) => {
@@ -226,7 +243,7 @@ impl Shard {
         let moved = match seat {
             Seat::Live(slot) => {
                 room.live.swap_remove(slot as usize);
-                room.live.get(slot as usize).copied()
+                room.live.get(slot as usize).map(|live| live.conn)
             }
             Seat::Behind(slot) => {
                 room.behind.swap_remove(slot as usize);
@@ -258,7 +275,7 @@ impl Shard {
         epoch: Epoch,
         first: Offset,
         last: Offset,
-        frames: &Bytes,
+        frames: &Frames,
         at_us: u64,
         now: Now,
         fx: &mut impl Effects,
@@ -269,23 +286,34 @@ impl Shard {
         let bound = self.config.limits.outbox_bytes;
         let Some(room) = self.locals.get_mut(local as usize) else { return };
         let before = std::mem::replace(&mut room.delivered, last);
-        let mut full = Vec::new();
-        let mut sent = 0;
-        for &conn in &room.live {
+        let (mut full, mut own) = (Vec::new(), Vec::new());
+        let (mut sent, mut bytes) = (0, 0);
+        for &Live { conn, form } in &room.live {
+            let chunk = if form == Form::Shared { frames.shared() } else { &frames.plain };
             let queued = fx.queued(conn);
-            if queued > 0 && queued + frames.len() > bound {
+            if queued > 0 && queued + chunk.len() > bound {
                 full.push(conn);
-            } else {
-                fx.send(conn, frames.clone());
-                sent += 1;
+                continue;
             }
+            sent += 1;
+            if form == Form::Own {
+                own.push(conn);
+                continue;
+            }
+            bytes += chunk.len() as u64;
+            fx.send(conn, chunk.clone());
+        }
+        for conn in own {
+            let chunk = self.compress(conn, frames.plain.clone());
+            bytes += chunk.len() as u64;
+            fx.send(conn, chunk);
         }
         if sent > 0 {
             fx.delivering(at_us);
         }
         self.counters.deliveries += sent * (last - before);
         self.counters.messages_out += sent * (last - before);
-        self.counters.bytes_out += sent * frames.len() as u64;
+        self.counters.bytes_out += bytes;
         for conn in full {
             self.counters.fell_behind += 1;
             self.fall_behind(conn, local, before, Pace::Outbox);
@@ -311,8 +339,9 @@ impl Shard {
         };
         let seat = membership.seat;
         self.unseat(local, seat);
+        let form = self.form(conn);
         let Some(room) = self.locals.get_mut(local as usize) else { return };
-        room.live.push(conn);
+        room.live.push(Live { conn, form });
         let slot = room.live.len() as u32 - 1;
         self.set_seat(conn, local, Seat::Live(slot));
     }
@@ -367,13 +396,14 @@ impl Shard {
         let Some(room) = self.locals.get_mut(local as usize) else { return };
         let waiting = room.fetching.remove(&after).unwrap_or_default();
         let page = page.filter(|page| Some(&page.standing.epoch) == room.epoch.as_ref());
+        let mut encoded = None;
         for conn in waiting {
             let Some(behind) = self.behind(conn, local) else { continue };
             if behind.after != after || behind.pace != Pace::Page {
                 continue;
             }
             match &page {
-                Some(page) => self.feed(conn, local, page.clone(), now, fx),
+                Some(page) => self.feed(conn, local, page, &mut encoded, now, fx),
                 None => {
                     behind.pace = Pace::Retry;
                     self.timers.set(now.mono_us + REFETCH_US, Timer::Refetch(conn, local));
@@ -388,12 +418,21 @@ impl Shard {
         }
     }
 
-    /// Sends a member behind its part of a page.
-    fn feed(&mut self, conn: ConnId, local: u32, page: Page, now: Now, fx: &mut impl Effects) {
+    /// Sends a member behind its part of a page, which is encoded for the first of those that stand
+    /// at the same position.
+    fn feed(
+        &mut self,
+        conn: ConnId,
+        local: u32,
+        page: &Page,
+        encoded: &mut Option<Encoded>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
         let Some(mut after) = self.behind(conn, local).map(|behind| behind.after) else { return };
         let Some(room) = self.locals.get(local as usize) else { return };
         let name = room.name.clone();
-        let Page { standing, publications, .. } = page;
+        let standing = &page.standing;
         if standing.first > after + 1 {
             let (from, to) = (Some(after + 1), Some(standing.first - 1));
             after = standing.first - 1;
@@ -406,28 +445,37 @@ impl Shard {
                 fx,
             );
         }
-        let mut frames = Vec::new();
-        let mut count = 0;
-        for (offset, publication) in &publications {
-            if *offset != after + 1 {
+        let encoded = encoded.get_or_insert_with(|| self.encode_page(&name, page, after));
+        if self.form(conn) == Form::Shared && encoded.frames.shared.is_none() {
+            encoded.frames = self.frames(encoded.frames.plain.clone(), true);
+        }
+        if let Some(behind) = self.behind(conn, local) {
+            behind.after = encoded.last;
+        }
+        if encoded.count > 0 {
+            self.counters.deliveries += encoded.count;
+            self.counters.messages_out += encoded.count - 1;
+            self.send_frames(conn, &encoded.frames, now, fx);
+        }
+        self.advance(conn, local, now, fx);
+    }
+
+    /// What a page has for members that stand at `after`.
+    fn encode_page(&mut self, room: &RoomName, page: &Page, after: Offset) -> Encoded {
+        let mut plain = Vec::new();
+        let (mut count, mut last) = (0, after);
+        for (offset, publication) in &page.publications {
+            if *offset != last + 1 {
                 continue;
             }
             self.text.clear();
-            let place = Some((&standing.epoch, *offset));
-            codec::json::publication(&mut self.text, name.as_str(), place, publication);
-            frame::encode(Opcode::Text, &self.text, &mut frames);
-            after = *offset;
+            let place = Some((&page.standing.epoch, *offset));
+            codec::json::publication(&mut self.text, room.as_str(), place, publication);
+            frame::encode(Opcode::Text, &self.text, &mut plain);
+            last = *offset;
             count += 1;
         }
-        if let Some(behind) = self.behind(conn, local) {
-            behind.after = after;
-        }
-        if count > 0 {
-            self.counters.deliveries += count;
-            self.counters.messages_out += count - 1;
-            self.send(conn, Bytes::from(frames), now, fx);
-        }
-        self.advance(conn, local, now, fx);
+        Encoded { frames: Frames { plain: Bytes::from(plain), shared: None }, count, last }
     }
 
     /// Makes `position` the room's on this worker, for whatever reason it is not; a `None` says that
@@ -466,7 +514,7 @@ impl Shard {
         let before = std::mem::replace(&mut room.delivered, position.offset);
         let members = room.everybody();
         if same_log {
-            for conn in std::mem::take(&mut room.live) {
+            for Live { conn, .. } in std::mem::take(&mut room.live) {
                 // The table is empty now, so the seat in it need not be given back.
                 let Some(room) = self.locals.get_mut(local as usize) else { return };
                 room.behind.push(Behind { conn, after: before, pace: Pace::Retry });
@@ -500,7 +548,7 @@ impl Shard {
         &mut self,
         room: &RoomName,
         except: Option<ConnId>,
-        frame: &Bytes,
+        mut frame: Frames,
         at_us: u64,
         now: Now,
         fx: &mut impl Effects,
@@ -508,6 +556,10 @@ impl Shard {
         fx.delivering(at_us);
         let bound = self.config.limits.outbox_bytes;
         let (members, local) = if *room == RoomName::all() {
+            // Its home only knows of its own worker's connections how they take it.
+            if frame.shared.is_none() && self.takers > 0 {
+                frame = self.frames(frame.plain, true);
+            }
             (self.open_connections(), None)
         } else {
             let Some(local) = self.find_local(room) else { return };
@@ -518,9 +570,9 @@ impl Shard {
                 continue;
             }
             let queued = fx.queued(conn);
-            if queued == 0 || queued + frame.len() <= bound {
+            if queued == 0 || queued + frame.plain.len() <= bound {
                 self.counters.deliveries += 1;
-                self.send(conn, frame.clone(), now, fx);
+                self.send_frames(conn, &frame, now, fx);
                 continue;
             }
             let logged = local.is_some_and(|local| self.locals[local as usize].epoch.is_some());
@@ -543,7 +595,7 @@ impl Shard {
     pub(crate) fn on_presence(
         &mut self,
         room: &RoomName,
-        frame: &Bytes,
+        frame: &Frames,
         now: Now,
         fx: &mut impl Effects,
     ) {
@@ -560,7 +612,7 @@ impl Shard {
                 membership.stale = true;
                 self.slow(conn, now, fx);
             } else {
-                self.send(conn, frame.clone(), now, fx);
+                self.send_frames(conn, frame, now, fx);
             }
         }
     }
@@ -643,6 +695,7 @@ impl Shard {
 
 impl Local {
     fn everybody(&self) -> Vec<ConnId> {
-        self.live.iter().copied().chain(self.behind.iter().map(|behind| behind.conn)).collect()
+        let live = self.live.iter().map(|live| live.conn);
+        live.chain(self.behind.iter().map(|behind| behind.conn)).collect()
     }
 }

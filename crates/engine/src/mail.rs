@@ -124,8 +124,8 @@ pub enum Mail {
         first: Offset,
         /// The last one.
         last: Offset,
-        /// Whole WebSocket frames.
-        frames: Bytes,
+        /// The publications.
+        frames: Frames,
         /// When the first of them was read from its publisher.
         at_us: u64,
     },
@@ -135,8 +135,8 @@ pub enum Mail {
         room: RoomName,
         /// Who asked not to hear its own.
         except: Option<ConnId>,
-        /// A whole WebSocket frame.
-        frame: Bytes,
+        /// The message.
+        frame: Frames,
         /// When it was read from its publisher.
         at_us: u64,
     },
@@ -169,8 +169,8 @@ pub enum Mail {
     Presence {
         /// The room.
         room: RoomName,
-        /// A whole WebSocket frame.
-        frame: Bytes,
+        /// The message.
+        frame: Frames,
     },
 
     /// From the store.
@@ -211,15 +211,31 @@ impl Mail {
                 What::State { value } => value.len(),
                 _ => 0,
             },
-            Self::Delivery { frames: bytes, .. }
-            | Self::Unlogged { frame: bytes, .. }
-            | Self::Presence { frame: bytes, .. }
-            | Self::Unicast { frame: bytes, .. } => bytes.len(),
+            Self::Delivery { frames, .. }
+            | Self::Unlogged { frame: frames, .. }
+            | Self::Presence { frame: frames, .. } => frames.size(),
+            Self::Unicast { frame, .. } => frame.len(),
             Self::Page { page: Some(page), .. } => {
                 page.publications.iter().map(|(_, p)| BASE + p.payload.len()).sum()
             }
             _ => 0,
         }
+    }
+}
+
+/// Messages that were encoded once for many: whole WebSocket frames, back to back.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    /// As they are.
+    pub plain: Bytes,
+    /// Compressed, for the connections that take what was compressed for many. `None` where none
+    /// was known of.
+    pub shared: Option<Bytes>,
+}
+
+impl Frames {
+    fn size(&self) -> usize {
+        self.plain.len() + self.shared.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -247,6 +263,8 @@ pub enum Origin {
         binding: u64,
         /// The session's identity.
         sender: Arc<Sender>,
+        /// It takes frames that were compressed once for many.
+        takes_shared: bool,
     },
     /// The HTTP API.
     Api(ApiId),

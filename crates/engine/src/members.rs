@@ -6,7 +6,7 @@
 
 use crate::effects::Effects;
 use crate::fault::Fault;
-use crate::home::{Home, Log, PendingRead};
+use crate::home::{Home, Log, PendingRead, Wants};
 use crate::id::{ConnRef, Now};
 use crate::mail::{JoinBy, JoinOutcome, Mail, Origin, Outcome, RoomCommand, Target, What};
 use crate::room::{FETCH_LIMIT, asker, clip, read};
@@ -59,7 +59,9 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let What::Join { join, by } = &command.what else { return };
-        let Origin::Connection { conn, binding, sender } = &command.origin else { return };
+        let Origin::Connection { conn, binding, sender, takes_shared } = &command.origin else {
+            return;
+        };
         let client = sender.client.expect("a session has a client id");
         let outranked = !self.planted.is(Fault::DoubleResume);
         let Some(home) = self.home(id) else { return };
@@ -87,7 +89,7 @@ impl Shard {
         let renewed = member.sender != *sender;
         member.sender = Arc::clone(sender);
         member.binding = *binding;
-        home.seat(client, Some(*conn), watch);
+        home.seat(client, Some(*conn), Wants { watch, shared: *takes_shared });
         let position = home.position();
         let head = position.as_ref().map_or(0, |position| position.offset);
         let page = page.map(|page| clip(page, head));
@@ -232,7 +234,7 @@ impl Shard {
             self.note_left(id, left.present(), now);
             return self.check_idle(id, now);
         }
-        home.seat(client, None, false);
+        home.seat(client, None, Wants::default());
         let due_us = now.mono_us + ttl_ms * 1_000;
         self.timers.set(due_us, Timer::Grace(Box::new((id, client, binding))));
     }

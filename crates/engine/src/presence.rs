@@ -109,9 +109,11 @@ impl Shard {
                 &MembersChange::Changed { joined, left, changed, count, users },
             )
         };
+        let taken = self.home(id).is_some_and(|home| home.has_takers());
+        let frame = self.frames(frame, taken);
         let Some(home) = self.home(id) else { return };
         for subscriber in home.workers.iter().filter(|subscriber| subscriber.watchers > 0) {
-            let (room, frame) = (name.clone(), frame.clone());
+            let (room, frame) = (name.clone(), frame.for_takers(subscriber.takers));
             fx.post(subscriber.worker, Mail::Presence { room, frame });
         }
     }

@@ -341,9 +341,10 @@ impl Shard {
     ) {
         self.counters.publications += 1;
         let Some(home) = self.homes.get(id.index as usize) else { return };
-        let room = home.name.clone();
+        let (room, taken) = (home.name.clone(), home.has_takers());
         let frame =
             self.frame(|out| codec::json::publication(out, room.as_str(), None, publication));
+        let frame = self.frames(frame, taken);
         let bound = self.config.limits.mailbox_bytes;
         let own = self.id;
         let Some(home) = self.homes.get_mut(id.index as usize) else { return };
@@ -358,7 +359,7 @@ impl Shard {
                 continue;
             }
             let except = except.filter(|conn| conn.worker == to).map(|conn| conn.conn);
-            let frame = frame.clone();
+            let frame = frame.for_takers(subscriber.takers);
             fx.post(to, Mail::Unlogged { room: room.clone(), except, frame, at_us });
         }
         let (time_ms, members) = (publication.time_ms, home.count());
@@ -376,6 +377,8 @@ impl Shard {
             {
                 Err(refusal) => Outcome::Refused(refusal),
                 Ok(frame) => {
+                    // Who is elsewhere is not known here; a worker with takers does it by itself.
+                    let frame = self.frames(frame, self.takers > 0);
                     for to in self.router.workers() {
                         if to != self.id && fx.mail_queued(to) > self.config.limits.mailbox_bytes {
                             if !self.all_skipped.contains(&to) {
@@ -443,9 +446,11 @@ impl Shard {
         if home.generation != id.generation || home.batch.frames.is_empty() {
             return;
         }
-        let Log::Open { epoch, .. } = &home.log else { return };
+        let taken = home.has_takers();
         let batch = std::mem::take(&mut home.batch);
-        let frames = Bytes::from(batch.frames);
+        let frames = self.frames(Bytes::from(batch.frames), taken);
+        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Log::Open { epoch, .. } = &home.log else { return };
         for subscriber in &mut home.workers {
             let to = subscriber.worker;
             if subscriber.skipped {
@@ -465,7 +470,7 @@ impl Shard {
                     epoch: epoch.clone(),
                     first: batch.first,
                     last: batch.last,
-                    frames: frames.clone(),
+                    frames: frames.for_takers(subscriber.takers),
                     at_us: batch.at_us,
                 },
             );

@@ -277,7 +277,8 @@ impl Shard {
             expires_at_ms: (token_expires_at_ms > 0).then_some(token_expires_at_ms),
         };
         let frame = self.frame(|out| codec::json::welcome(out, id, &welcome));
-        self.send(conn, frame, now, fx);
+        // Never compressed: half of it is random, and all clients may come back at once.
+        self.queue(conn, frame, now, fx);
     }
 
     /// Joins the session to its own user's room.
@@ -329,7 +330,9 @@ impl Shard {
         connection.under_way += u32::from(place != Place::None);
         connection.joining += u32::from(place == Place::Room);
         let binding = connection.binding;
-        let origin = Origin::Connection { conn: ConnRef { worker, conn }, binding, sender };
+        let takes_shared = connection.takes_shared();
+        let conn_ref = ConnRef { worker, conn };
+        let origin = Origin::Connection { conn: conn_ref, binding, sender, takes_shared };
         fx.post(home, Mail::Command(Box::new(RoomCommand { origin, room, id, what })));
         if home != worker && fx.mail_queued(home) > bound {
             self.pause(conn, crate::connection::pause::MAILBOX, fx);

@@ -22,7 +22,7 @@ use crate::ticket::Tickets;
 use crate::timers::{HomeId, Timer, Timers};
 use bytes::Bytes;
 use clarion_protocol::{ClientId, ErrorName, Refusal, RoomName, close, codec};
-use clarion_websocket::deflate::Pool;
+use clarion_websocket::deflate::{Agreed, Pool};
 use clarion_websocket::{self as websocket, CloseCode, Event, Opcode, ProtocolError, frame};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -73,6 +73,8 @@ pub struct Shard {
     pub(crate) text: Vec<u8>,
     /// Compressors and inflaters of all connections.
     pub(crate) pool: Pool,
+    /// Connections that take frames that were compressed once for many.
+    pub(crate) takers: u32,
     /// Scratch for what the WebSocket layer answers by itself.
     out: Vec<u8>,
     open: u64,
@@ -107,6 +109,7 @@ impl Shard {
             close: None,
             text: Vec::new(),
             pool: Pool::default(),
+            takers: 0,
             out: Vec::new(),
             open: 0,
             config,
@@ -176,6 +179,7 @@ impl Shard {
         }));
         self.open += 1;
         self.counters.phase(phase, 1);
+        self.takers += u32::from(deflate.is_some_and(Agreed::takes_shared));
         self.arm(conn, now);
         if endpoint == Endpoint::Session {
             self.begin(conn, credentials, now, fx);
@@ -283,6 +287,7 @@ impl Shard {
     pub fn on_close(&mut self, conn: ConnId, _now: Now, fx: &mut impl Effects) {
         let Some(connection) = self.connection(conn) else { return };
         let (ended, rooms) = (connection.ended, connection.rooms.clone());
+        let takes_shared = connection.takes_shared();
         let (session, code) = (connection.sender.clone(), connection.close_code);
         let phase = connection.phase;
         self.counters.phase(phase, -1);
@@ -300,6 +305,7 @@ impl Shard {
         }
         self.connections[conn.index as usize] = None;
         self.open -= 1;
+        self.takers -= u32::from(takes_shared);
     }
 
     /// Mail came, from a worker, a service, the API or this shard itself.
@@ -331,7 +337,7 @@ impl Shard {
                 self.on_delivery(&room, epoch, first, last, &frames, at_us, now, fx);
             }
             Mail::Unlogged { room, except, frame, at_us } => {
-                self.on_unlogged(&room, except, &frame, at_us, now, fx);
+                self.on_unlogged(&room, except, frame, at_us, now, fx);
             }
             Mail::Skip { room, position } => self.on_skip(&room, position, now, fx),
             Mail::Page { room, after, page } => self.on_page(&room, after, page, now, fx),
@@ -454,16 +460,23 @@ impl Shard {
         Bytes::from(out)
     }
 
-    /// Queues a frame; whoever it puts over the bound is not read until it has drained.
+    /// Queues a frame for one connection, compressed if that was agreed on; whoever it puts over the
+    /// bound is not read until it has drained.
     ///
     /// What a connection is sent this way is bounded by what it asked for, and it cannot ask while
     /// it is not read; deliveries check the bound first.
     pub(crate) fn send(&mut self, conn: ConnId, frame: Bytes, now: Now, fx: &mut impl Effects) {
-        match self.connection(conn) {
-            Some(connection) if connection.may_send() => {}
-            _ => return,
+        if self.connection(conn).is_some_and(|connection| connection.may_send()) {
+            let frame = self.compress(conn, frame);
+            self.queue(conn, frame, now, fx);
         }
-        let frame = self.compress(conn, frame);
+    }
+
+    /// Does what [`Self::send`] does, with the frame as it is.
+    pub(crate) fn queue(&mut self, conn: ConnId, frame: Bytes, now: Now, fx: &mut impl Effects) {
+        if !self.connection(conn).is_some_and(|connection| connection.may_send()) {
+            return;
+        }
         self.counters.messages_out += 1;
         self.counters.bytes_out += frame.len() as u64;
         fx.send(conn, frame);

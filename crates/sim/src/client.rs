@@ -5,13 +5,18 @@ use crate::truth::{TruthStore, payload, sender_and_number};
 use clarion_engine::ConnId;
 use clarion_protocol::{Epoch, RoomName};
 use clarion_websocket as websocket;
+use clarion_websocket::deflate::{Agreed, Pool, Settings};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 /// Rooms with a log.
 pub(crate) const LOGGED: [&str; 3] = ["a", "b/c", "d"];
 /// A room without.
 pub(crate) const UNLOGGED: &str = "n";
+/// What clients compress, where that was agreed on.
+const COMPRESSED: Settings = Settings { threshold_bytes: 60, level: 1 };
 /// A room nobody may join.
 pub(crate) const FORBIDDEN: &str = "forbidden";
 
@@ -45,6 +50,7 @@ pub(crate) struct Link {
     pub(crate) worker: u16,
     pub(crate) conn: ConnId,
     websocket: websocket::Connection,
+    pool: Rc<RefCell<Pool>>,
     /// To the server, not yet delivered.
     pub(crate) outbound: Vec<u8>,
     /// From the server, not yet read.
@@ -229,11 +235,14 @@ impl Client {
         let amount = amount.min(link.inbound.len());
         let mut bytes: Vec<u8> = link.inbound.drain(..amount).collect();
         let mut websocket = std::mem::replace(&mut link.websocket, websocket::Connection::server());
+        let pool = Rc::clone(&link.pool);
+        let pool = &mut *pool.borrow_mut();
+        let inflated = pool.counts().inflated.messages;
         let limits = websocket::Limits { message_bytes: 1 << 24, fragments: 1 };
         let mut input = &mut bytes[..];
         let mut replies = Vec::new();
         let mut texts = Vec::new();
-        while let Some(event) = websocket.receive(&limits, &mut input, &mut replies) {
+        while let Some(event) = websocket.receive_with(&limits, pool, &mut input, &mut replies) {
             match event {
                 websocket::Event::Text(text) => texts.push(text.to_owned()),
                 websocket::Event::Closed { code, .. } => {
@@ -247,6 +256,11 @@ impl Client {
                 websocket::Event::Binary(_) => return Err("a binary message came".into()),
                 websocket::Event::Ping(_) | websocket::Event::Pong(_) => {}
             }
+        }
+        if pool.counts().inflated.messages > inflated {
+            let shared = websocket.deflate().is_some_and(Agreed::takes_shared);
+            let for_whom = if shared { "many" } else { "one" };
+            link.seen.insert(format!("compressed as for {for_whom}"));
         }
         link.websocket = websocket;
         link.outbound.extend_from_slice(&replies);
@@ -501,12 +515,16 @@ impl Link {
         conn: ConnId,
         seed: u8,
         hears_from_us: u64,
+        deflate: Option<Agreed>,
+        pool: Rc<RefCell<Pool>>,
     ) -> Self {
+        let websocket = websocket::Connection::client([seed; 32]);
         Self {
             owner,
             worker,
             conn,
-            websocket: websocket::Connection::client([seed; 32]),
+            websocket: deflate.into_iter().fold(websocket, websocket::Connection::with_deflate),
+            pool,
             outbound: Vec::new(),
             inbound: Vec::new(),
             welcomed: false,
@@ -524,7 +542,8 @@ impl Link {
 
     /// Says something, unless the connection is closing.
     pub(crate) fn say(&mut self, message: &Value) {
-        let _ = self.websocket.send_text(&message.to_string(), &mut self.outbound);
+        let (text, out) = (message.to_string(), &mut self.outbound);
+        let _ = self.websocket.send_text_with(&text, &COMPRESSED, &mut self.pool.borrow_mut(), out);
     }
 
     pub(crate) fn close(&mut self) {

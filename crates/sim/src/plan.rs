@@ -24,6 +24,8 @@ pub struct Plan {
     pub store_faults: bool,
     /// Clients resume while their old connection is alive.
     pub races: bool,
+    /// Some connections agree to compression, each its own way.
+    pub deflate: bool,
     /// A planted bug.
     pub fault: Option<Fault>,
 }
@@ -42,6 +44,7 @@ impl Plan {
             late: true,
             store_faults: true,
             races: true,
+            deflate: seed.is_multiple_of(2),
             fault: None,
         }
     }
@@ -66,6 +69,7 @@ impl Plan {
         with(&|plan| plan.late = false);
         with(&|plan| plan.store_faults = false);
         with(&|plan| plan.races = false);
+        with(&|plan| plan.deflate = false);
         plans
     }
 
@@ -107,6 +111,7 @@ impl Plan {
         plan.late = what.contains('l');
         plan.store_faults = what.contains('f');
         plan.races = what.contains('r');
+        plan.deflate = what.contains('z');
         Some(plan)
     }
 }
@@ -121,6 +126,7 @@ impl fmt::Display for Plan {
             (self.late, 'l'),
             (self.store_faults, 'f'),
             (self.races, 'r'),
+            (self.deflate, 'z'),
         ] {
             if is {
                 write!(f, "{kind}")?;

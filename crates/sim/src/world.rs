@@ -7,14 +7,18 @@ use crate::rng::Rng;
 use crate::truth::{TruthStore, payload};
 use bytes::Bytes;
 use clarion_engine::config::{
-    Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
+    Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session, Unshared,
 };
 use clarion_engine::mail::{ApiAnswer, ApiRequest, Target};
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
 use clarion_protocol::{ClientId, Pattern, Publication, RoomName};
 use clarion_store::LogLimits;
+use clarion_websocket::deflate::{self, Pool};
+use clarion_websocket::handshake::Extension;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Groups of the HTTP API.
@@ -53,6 +57,8 @@ struct World {
     links: Vec<Link>,
     /// Who is in which group, by what the API said.
     grouped: BTreeSet<(&'static str, String)>,
+    /// Of all clients: to make one for each takes longer than everything else they do.
+    pool: Rc<RefCell<Pool>>,
     /// Requests of the API that were not answered yet.
     api: BTreeSet<u64>,
     next_api: u64,
@@ -79,6 +85,7 @@ impl World {
             clients: (0..plan.clients).map(Client::new).collect(),
             links: Vec::new(),
             grouped: BTreeSet::new(),
+            pool: Rc::default(),
             api: BTreeSet::new(),
             next_api: 0,
             quiet: false,
@@ -155,13 +162,15 @@ impl World {
         let conn = driver.open(link);
         let seed = self.rng.next() as u8;
         let now_us = self.now.mono_us;
-        self.links.push(Link::new(client, worker as u16, conn, seed, now_us));
+        let deflate = if self.plan.deflate { agreed(&mut self.rng) } else { None };
+        let pool = Rc::clone(&self.pool);
+        self.links.push(Link::new(client, worker as u16, conn, seed, now_us, deflate, pool));
         self.clients[client].current = Some(link);
         self.clients[client].hello(&mut self.links[link]);
         let open = Open {
             conn,
             endpoint: Endpoint::Session,
-            deflate: None,
+            deflate,
             hello: true,
             peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             credentials: None,
@@ -622,6 +631,20 @@ impl World {
     }
 }
 
+/// What a connection and its client agreed on: nothing, the usual, or one of the rarer things.
+fn agreed(rng: &mut Rng) -> Option<deflate::Agreed> {
+    let usual = deflate::Config::default();
+    let config = match rng.below(5) {
+        0 | 1 => return None,
+        2 => usual,
+        3 => deflate::Config { server_window_bits: 9, client_window_bits: 10, ..usual },
+        _ => deflate::Config { server_takeover: true, client_takeover: true, ..usual },
+    };
+    let bits = ("client_max_window_bits", None);
+    let offer = Extension { name: "permessage-deflate", parameters: vec![bits] };
+    deflate::accept(&config, &[offer]).map(|answer| answer.agreed)
+}
+
 /// Small bounds, so that all of them are met.
 pub(crate) fn config(workers: u16, seed: u64) -> Config {
     let small = LogLimits { size: 12, key_window_ms: 3_600_000, ..LogLimits::default() };
@@ -648,7 +671,11 @@ pub(crate) fn config(workers: u16, seed: u64) -> Config {
         heartbeat: Heartbeat::default(),
         session: Session { ttl_ms: 60_000 },
         presence: Presence { interval_ms: 250, detail_max: 3 },
-        deflate: Deflate::default(),
+        deflate: Deflate {
+            threshold_bytes: 60,
+            level: 1,
+            unshared: if seed.is_multiple_of(4) { Unshared::Plain } else { Unshared::Own },
+        },
         rooms: vec![
             rule(UNLOGGED, None, true),
             rule("**", Some(small), true),

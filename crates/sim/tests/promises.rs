@@ -49,6 +49,8 @@ fn histories_meet_everything() {
         "closed with 1000",
         "closed with 4005",
         "closed with 4108",
+        "compressed as for many",
+        "compressed as for one",
         "duplicate false",
         "duplicate true",
         "error \"forbidden\"",

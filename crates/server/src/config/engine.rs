@@ -1,6 +1,8 @@
 //! From the settings to what the engine obeys. The engine's defaults are the settings' defaults.
 
-use super::{Deflate, Heartbeat, Limits, Presence, Room, RoomLog, Session, Settings, Span, Who};
+use super::{
+    Deflate, Heartbeat, Limits, Presence, Room, RoomLog, Session, Settings, Span, Unshared, Who,
+};
 use clarion_engine::config as engine;
 use clarion_store::LogLimits;
 use clarion_websocket::deflate;
@@ -43,6 +45,10 @@ impl Settings {
             deflate: engine::Deflate {
                 threshold_bytes: self.deflate.threshold_bytes,
                 level: self.deflate.level,
+                unshared: match self.deflate.unshared {
+                    Unshared::Plain => engine::Unshared::Plain,
+                    Unshared::Own => engine::Unshared::Own,
+                },
             },
             rooms: self.rooms.iter().map(Room::rule).collect(),
             ticket_key,
@@ -148,6 +154,7 @@ impl Default for Deflate {
             client_takeover: agreed.client_takeover,
             threshold_bytes: engine.threshold_bytes,
             level: engine.level,
+            unshared: Unshared::Plain,
         }
     }
 }

@@ -250,6 +250,7 @@ mod tests {
             ("[limits]\nmessage_bytes = 1", "limits.message_bytes"),
             ("[deflate]\nserver_window_bits = 8", "deflate.server_window_bits"),
             ("[deflate]\nclient_window_bits = 16", "deflate.client_window_bits"),
+            ("[deflate]\nunshared = 'never'", "deflate.unshared"),
             ("[deflate]\nlevel = 0", "deflate.level"),
             ("[deflate]\nthreshold_bytes = -1", "deflate.threshold_bytes"),
             ("[log]\nlevel = 'loud'", "log.level"),

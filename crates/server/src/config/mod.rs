@@ -150,6 +150,19 @@ pub(crate) struct Deflate {
     pub(crate) threshold_bytes: usize,
     /// From 1, the fastest, to 9, the smallest.
     pub(crate) level: u8,
+    /// What of its rooms a member is sent that cannot take what is compressed once for all.
+    pub(crate) unshared: Unshared,
+}
+
+/// What of its rooms a member is sent that agreed to compression, but to a smaller window for the
+/// server or to context takeover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Unshared {
+    /// Everything as it is: bytes instead of time.
+    Plain,
+    /// Everything compressed for it alone: time instead of bytes.
+    Own,
 }
 
 /// How the process ends.
