@@ -20,6 +20,10 @@ export class ClarionError extends Error {
   readonly retryAfterMs: number | undefined;
   /** With `epoch_changed`: where the room is now. */
   readonly position: Position | undefined;
+  /** The type of the message that failed, where no promise waited for it. */
+  readonly command: string | undefined;
+  /** How many more errors of this name were not sent since the last one that was. */
+  readonly suppressed: number;
   /** The failed publication's idempotency key: publish again with it and it is never doubled. */
   key: string | undefined;
 
@@ -31,6 +35,8 @@ export class ClarionError extends Error {
     this.field = error.field;
     this.limit = error.limit;
     this.retryAfterMs = error.retry_after_ms;
+    this.command = error.command;
+    this.suppressed = error.suppressed ?? 0;
     const { epoch, offset } = error;
     this.position = epoch === undefined || offset === undefined ? undefined : { epoch, offset };
     this.key = key;

@@ -97,6 +97,14 @@ export class Membership {
     return this.#room.startsWith('$');
   }
 
+  /**
+   * Whether what comes is for us. `$all` and `$client/<me>` are addresses: nobody is ever told to
+   * have joined them, and whatever comes to them is meant for this connection.
+   */
+  get #hears(): boolean {
+    return this.#status.state === 'joined' || /^\$(all$|client\/)/.test(this.#room);
+  }
+
   join(options: JoinPayload, { timeout = this.#link.timeoutMs, signal }: CallOptions) {
     if (this.#managed) {
       return Promise.reject(invalid('bad_room', 'the server joins rooms with a $', 'room'));
@@ -158,8 +166,8 @@ export class Membership {
   /** The entry for `$hello.rooms`, which from now on is what is awaited. */
   hello(): JoinPayload | undefined {
     const after = this.#position && { after: this.#position };
-    // The server joins me to my own inbox; I only tell it where I stopped reading.
-    if (this.#managed) return this.#room.startsWith('$user/') ? after : undefined;
+    // The server joins me to my inbox and my groups; I only tell it where I stopped reading.
+    if (this.#managed) return after;
     if (!this.#wanted) return undefined;
     this.#retry.clear();
     this.#awaiting = HELLO;
@@ -212,7 +220,7 @@ export class Membership {
   }
 
   handlePublication(publication: Publication): void {
-    if (this.#status.state !== 'joined') return;
+    if (!this.#hears) return;
     const { position } = publication;
     if (position) {
       const next = follow(this.#position, position);
@@ -224,7 +232,7 @@ export class Membership {
   }
 
   handleGap(gap: GapPayload): void {
-    if (this.#status.state !== 'joined') return;
+    if (!this.#hears) return;
     const { epoch, offset } = gap;
     if (epoch !== undefined && offset !== undefined) this.#position = { epoch, offset };
     this.#events.onGap(gap);

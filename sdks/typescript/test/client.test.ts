@@ -408,3 +408,17 @@ test('importing_and_constructing_needs_no_browser', async () => {
   const { Client } = await import('../src/index.ts');
   expect(new Client('ws://nowhere').state).toBe('idle');
 });
+
+test('error_that_stands_for_many_says_for_how_many', async () => {
+  const world = setUp();
+  await world.connected();
+  const payload = { code: 429, name: 'rate_limited', message: 'slow', temporary: true };
+  world.socket.send(
+    '$error',
+    { ...payload, command: 'chat_message', suppressed: 12 },
+    { room: 'a', key: 'k' },
+  );
+  expect(world.errors).toMatchObject([
+    { name: 'rate_limited', command: 'chat_message', suppressed: 12, key: 'k', temporary: true },
+  ]);
+});

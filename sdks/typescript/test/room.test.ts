@@ -469,6 +469,49 @@ describe('rooms of the server', () => {
     expect(inbox.state).toBe('joined');
   });
 
+  test('group_keeps_its_place_and_ends_with_the_reason', async () => {
+    const world = setUp();
+    await world.connected();
+    const metadata = { room: '$group/crew' };
+    world.socket.send('$joined', { epoch: 'e', offset: 4, from: 5, recovered: false }, metadata);
+    const group = world.client.room('$group/crew');
+    const { hello, socket } = await world.dropped();
+    const after = { epoch: 'e', offset: 4 };
+    expect(hello.payload).toMatchObject({ rooms: { '$group/crew': { after } } });
+    socket.send('$joined', { epoch: 'e', offset: 4, from: 5, recovered: true }, metadata);
+    expect(group.state).toBe('joined');
+    socket.send('$left', { reason: 'group' }, metadata);
+    expect(group.status).toMatchObject({ state: 'left', reason: 'group', willRetry: false });
+    expect((await world.dropped()).hello.payload).toMatchObject({ rooms: {} });
+  });
+
+  test('what_is_sent_to_all_or_to_this_client_arrives_without_having_joined', async () => {
+    const world = setUp();
+    await world.connected();
+    const heard: unknown[] = [];
+    for (const name of ['$all', '$client/c1']) {
+      const room = world.client.room(name);
+      room.on('publication', ({ payload }) => heard.push(payload));
+      room.on('gap', ({ reason }) => heard.push(reason));
+      world.socket.send('x', name, { room: name, time: 't' });
+      world.socket.send('$gap', { reason: 'slow' }, { room: name });
+    }
+    expect(heard).toEqual(['$all', 'slow', '$client/c1', 'slow']);
+    expect((await world.dropped()).hello.payload).toMatchObject({ rooms: {} });
+  });
+
+  test.each(['kicked', 'forbidden', 'deleted', 'something new'])(
+    'left_because_%s_is_not_joined_again',
+    async (reason) => {
+      const world = await joined();
+      world.socket.send('$left', { reason }, { room: 'a' });
+      publish(world.socket, 5);
+      expect(world.offsets).toEqual([]);
+      expect(world.room.status).toMatchObject({ state: 'left', reason, willRetry: false });
+      expect((await world.dropped()).hello.payload).toMatchObject({ rooms: {} });
+    },
+  );
+
   test('room_joined_through_the_api_is_kept_over_a_reconnect', async () => {
     const world = setUp();
     await world.connected();
