@@ -39,7 +39,7 @@ run: build ## Build the web application and the server, and start it on http://l
 	@echo "  Clarion is at http://$(subst 127.0.0.1,localhost,$(ADDRESS)) - open it in two windows and chat."
 	@echo "  Keys and data are in $(DATA)/. Stop it with Ctrl-C."
 	@echo
-	@exec $(TARGET)/release/clarion serve --listen $(ADDRESS) --data-dir $(DATA)
+	@exec $(TARGET)/release/clarion serve --config $(WEB)/chat.toml --listen $(ADDRESS) --data-dir $(DATA)
 
 .PHONY: build
 build: ## The release binary, web application included: target/release/clarion.

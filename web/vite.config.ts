@@ -5,10 +5,13 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   plugins: [react()],
   resolve: {
+    // From source: a fresh clone builds the app without building the SDK first.
     alias: {
-      // From source: a fresh clone builds the app without building the SDK first.
-      '@clarion/client': fileURLToPath(new URL('../sdks/typescript/src/index.ts', import.meta.url)),
+      '@clarion/client/react': sdk('react.ts'),
+      '@clarion/client': sdk('index.ts'),
     },
+    // The SDK's folder may have a React of its own, for its tests.
+    dedupe: ['react', 'react-dom'],
   },
   build: {
     target: 'es2022',
@@ -21,3 +24,7 @@ export default defineConfig({
   },
   test: { include: ['test/**/*.test.ts'] },
 });
+
+function sdk(file: string): string {
+  return fileURLToPath(new URL(`../sdks/typescript/src/${file}`, import.meta.url));
+}

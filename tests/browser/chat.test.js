@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { DevelopmentApp } from './support/app.js';
 import { launch, Person, PHONE, screenshots, until } from './support/people.js';
 import { Server } from './support/server.js';
 import { Wire } from './support/wire.js';
@@ -119,29 +120,58 @@ describe('history', () => {
     }
     const ben = await enter('late', 'Ben');
     await ben.sees('Message 120');
-    await ben.sees('Message 71');
+    await ben.scrollUp('Message 71');
     assert.equal(await ben.message('Message 70').count(), 0);
 
-    await ben.log.evaluate((log) => {
-      log.scrollTop = 0;
-    });
-    const top = () => ben.message('Message 71').evaluate((row) => row.getBoundingClientRect().top);
-    const before = await top();
-    await ben.page.getByRole('button', { name: 'Load earlier' }).click();
-    await ben.sees('Message 21');
-    // The button above may grow or go; what one reads stays where it is.
-    assert.ok(Math.abs((await top()) - before) < 60, `moved from ${before} to ${await top()}`);
-    await ben.page.getByRole('button', { name: 'Load earlier' }).click();
-    await ben.sees('Message 1');
+    const top = (text) =>
+      ben.message(text).evaluate((row) => Math.round(row.getBoundingClientRect().top));
+    const earlier = ben.page.getByRole('button', { name: 'Load earlier' });
+    const before = await top('Message 73');
+    await earlier.click();
+    await ben.sees('Message 70');
+    // What one reads stays where it is.
+    await until('in its place', async () => Math.abs((await top('Message 73')) - before) <= 1);
+    await ben.scrollUp('Message 21');
+    await earlier.click();
+    await ben.sees('Message 20');
+    await ben.scrollUp('Message 1');
     await ben.page.getByText('This is where it begins.').waitFor();
-    assert.equal(await ben.log.getByRole('article').count(), 120);
 
+    // Nor does what is new move it, which is told and waits.
+    const first = await top('Message 1');
     await server.publish('late', 'Ada', 'Message 121');
-    await ben.page.getByRole('button', { name: 'Newest messages' }).click();
+    await ben.page.getByRole('button', { name: '1 new message' }).waitFor();
+    assert.equal(await top('Message 1'), first);
+    assert.equal(await ben.message('Message 121').count(), 0);
+    await ben.page.getByRole('button', { name: '1 new message' }).click();
     await ben.sees('Message 121');
-    await until('at the end', () =>
-      ben.log.evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight < 2),
-    );
+    await until('at the end', () => ben.isAtEnd());
+    // At the end one stays there.
+    await server.publish('late', 'Ada', 'Message 122');
+    await ben.sees('Message 122');
+    await until('at the end', () => ben.isAtEnd());
+    assert.equal(await ben.page.getByRole('button', { name: 'Newest messages' }).count(), 0);
+  });
+
+  test('thousands of messages are as light as those that are seen', async () => {
+    const ada = await enter('many', 'Ada');
+    const count = 2_000;
+    for (let sent = 0; sent < count; sent += 50) {
+      const batch = Array.from({ length: 50 }, (_, index) => `Message ${sent + index}`);
+      await Promise.all(batch.map((text) => server.publish('many', 'Ben', text)));
+    }
+    await server.publish('many', 'Ben', 'The last one');
+    await ada.sees('The last one');
+    await until('at the end', () => ada.isAtEnd());
+    const rows = await ada.log.getByRole('article').count();
+    assert.ok(rows < 100, `${rows} rows are in the page`);
+    const height = await ada.log.evaluate((log) => log.scrollHeight);
+    assert.ok(height > count * 20, `the list is ${height} px high`);
+    await ada.log.focus();
+    await ada.page.keyboard.press('Home');
+    await ada.page.getByText('This is where it begins.').waitFor();
+    await ada.page.keyboard.press('End');
+    await ada.sees('The last one');
   });
 
   test('after a reload the messages are there and mine are still mine', async () => {
@@ -186,11 +216,137 @@ describe('rooms', () => {
   test('new name is what others see', async () => {
     const ada = await enter('names', 'Ada');
     const ben = await enter('names', 'Ben');
-    await ada.page.getByRole('button', { name: 'Change name' }).click();
-    const dialog = ada.page.getByRole('dialog', { name: 'Your name' });
-    await dialog.getByRole('textbox').fill('Ada Lovelace');
+    await ada.page.getByRole('button', { name: /^You:/ }).click();
+    const dialog = ada.page.getByRole('dialog', { name: 'You' });
+    await dialog.getByLabel('What should others call you?').fill('Ada Lovelace');
     await dialog.getByRole('button', { name: 'Save' }).click();
     await ben.page.getByText('Ada Lovelace').waitFor();
+  });
+
+  test('one is in a room once, however often React mounts it', async () => {
+    const app = await DevelopmentApp.before(server.port);
+    try {
+      const ben = await enter('strict', 'Ben');
+      const ada = await Person.enter(browser, app, 'strict', 'Ada');
+      people.push(ada);
+      await ada.say('Hello');
+      await ben.sees('Hello');
+      await until('two members', async () => (await ben.members.count()) === 2);
+      const types = ada.sent.map(({ type }) => type);
+      const joins = ada.sent.filter(
+        ({ type, payload }) => type === '$join' || payload?.rooms?.strict,
+      );
+      assert.equal(joins.length, 1, `${types}`);
+      assert.ok(!types.includes('$leave'), `${types}`);
+      // Going away and coming back at once is no leave either.
+      await ada.page.evaluate(() => {
+        window.location.hash = '#$user/ben';
+      });
+      await ada.page.getByRole('main', { name: 'Conversation with ben' }).waitFor();
+      await ada.page.evaluate(() => {
+        window.location.hash = '#strict';
+      });
+      await ada.joined('strict');
+      await ada.say('Still here');
+      await ben.sees('Still here');
+      assert.ok(!ada.sent.some(({ type }) => type === '$leave'));
+    } finally {
+      await app.close();
+    }
+  });
+});
+
+describe('presence', () => {
+  test('who is typing is seen until they have said it', async () => {
+    const ada = await enter('typing', 'Ada');
+    const ben = await enter('typing', 'Ben');
+    await ben.composer.pressSequentially('Wait');
+    await ada.page.getByText('Ben is typing…').waitFor();
+    assert.equal(await ben.page.getByText('is typing').count(), 0);
+    await ben.composer.press('Enter');
+    await ada.sees('Wait');
+    await ada.page.getByText('Ben is typing…').waitFor({ state: 'detached' });
+    await ben.composer.pressSequentially('x');
+    await ada.page.getByText('Ben is typing…').waitFor();
+    await ben.composer.press('Backspace');
+    await ada.page.getByText('Ben is typing…').waitFor({ state: 'detached' });
+    const said = ben.sent.filter(({ type }) => type === 'typing');
+    assert.deepEqual(
+      said.map(({ payload, metadata }) => [payload, metadata.ephemeral, metadata.echo]),
+      [
+        [true, true, false],
+        [true, true, false],
+        [false, true, false],
+      ],
+    );
+  });
+
+  test('what one says of oneself is what others see', async () => {
+    const ada = await enter('status', 'Ada');
+    const ben = await enter('status', 'Ben');
+    await ben.page.getByRole('button', { name: /^You:/ }).click();
+    const dialog = ben.page.getByRole('dialog', { name: 'You' });
+    await dialog.getByRole('radio', { name: /^Away/ }).check();
+    await dialog.getByLabel('Status', { exact: true }).fill('<b>Back at three</b>');
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    const member = ada.members.filter({ hasText: 'Ben' });
+    await member.getByText('<b>Back at three</b>').waitFor();
+    assert.match(await member.innerText(), /, away/);
+    await ben.page.reload();
+    await ada.members.filter({ hasText: '<b>Back at three</b>' }).waitFor();
+  });
+});
+
+describe('direct messages', () => {
+  test('go to one and back, are counted, and are said to be lost with the window', async () => {
+    const ada = await enter('direct', 'Ada');
+    const ben = await enter('direct', 'Ben');
+    const eve = await enter('direct', 'Eve');
+    await until('Ben sees three members', async () => (await ben.members.count()) === 3);
+    await ben.page.getByRole('button', { name: 'Ada' }).click();
+    await ben.page.getByRole('main', { name: 'Conversation with Ada' }).waitFor();
+    await ben.say('<i>psst</i>');
+    const link = ada.page.getByRole('link', { name: /^Ben ?, 1 unread message$/ });
+    await link.waitFor();
+    await until('title', async () => (await ada.page.title()).startsWith('(1)'));
+    await link.click();
+    await ada.sees('<i>psst</i>');
+    await ada.page.getByRole('main', { name: 'Conversation with Ben' }).waitFor();
+    await until('title', async () => (await ada.page.title()) === 'Ben – Clarion');
+    await ada.say('Who is it?');
+    await ben.sees('Who is it?');
+    await until(
+      'sent',
+      async () => (await ben.message('<i>psst</i>').getAttribute('data-delivery')) === 'sent',
+    );
+    assert.equal(await ben.log.getByRole('article').count(), 2);
+    assert.equal(await eve.page.getByText('psst').count(), 0);
+
+    await ada.page.getByText(/what a guest misses while away is lost/).waitFor();
+    await ben.leave();
+    people = people.filter((person) => person !== ben);
+    await ada.page.getByText('Ben is in none of your rooms and may not be reached.').waitFor();
+    await ada.page.getByRole('button', { name: 'Close Ben' }).click();
+    await ada.page.getByRole('heading', { name: 'Which room?' }).waitFor();
+  });
+
+  test('are refused by a server that does not allow them, and it is said so', async () => {
+    const strict = await Server.start({ direct: false });
+    try {
+      const ada = await Person.enter(browser, strict, 'refused', 'Ada');
+      const ben = await Person.enter(browser, strict, 'refused', 'Ben');
+      people.push(ada, ben);
+      await ada.page.getByRole('button', { name: 'Ben' }).click();
+      await ada.page.getByRole('main', { name: 'Conversation with Ben' }).waitFor();
+      await ada.say('Only for you');
+      await ada.page.getByText('This server does not let you write to single users.').waitFor();
+      await ada.message('Only for you').getByText('You may not write here.').waitFor();
+      await ada.message('Only for you').getByRole('button', { name: 'Discard' }).click();
+      await ada.message('Only for you').waitFor({ state: 'detached' });
+      assert.equal(await ben.page.getByText('Only for you').count(), 0);
+    } finally {
+      await strict.stop();
+    }
   });
 });
 
@@ -316,15 +472,85 @@ describe('keyboard', () => {
     await page.getByRole('heading', { name: 'Which room?' }).waitFor();
   });
 
+  test('shortcuts go through the whole page, and are listed', async () => {
+    const ada = await enter('keys-1', 'Ada');
+    const ben = await enter('keys-2', 'Ben');
+    const { page } = ada;
+    const { keyboard } = page;
+    const isFocused = (name) =>
+      until(`focus on ${name}`, async () => (await focused(page)) === name);
+
+    await keyboard.press('Control+k');
+    await isFocused('Join a room');
+    await keyboard.type('keys-2');
+    await keyboard.press('Enter');
+    await ada.joined('keys-2');
+    await isFocused('Message to keys-2');
+    await until('two members', async () => (await ada.members.count()) === 2);
+
+    await keyboard.press('Alt+ArrowUp');
+    await ada.joined('keys-1');
+    await isFocused('Message to keys-1');
+    await keyboard.press('Alt+ArrowDown');
+    await ada.joined('keys-2');
+    await isFocused('Message to keys-2');
+
+    // F6 through the parts: one stop each, and the arrows within.
+    await keyboard.press('F6');
+    await isFocused('Ben');
+    await keyboard.press('F6');
+    await isFocused('keys-2');
+    await keyboard.press('ArrowUp');
+    await isFocused('keys-1');
+    assert.notEqual(await outline(page), 'none', 'focus can be seen');
+    await keyboard.press('End');
+    await isFocused('keys-2');
+    await keyboard.press('F6');
+    await isFocused('Messages in keys-2');
+    await keyboard.press('F6');
+    await isFocused('Message to keys-2');
+    await keyboard.press('Shift+F6');
+    await isFocused('Messages in keys-2');
+    await keyboard.press('Escape');
+    await isFocused('Message to keys-2');
+
+    // A member is written to, and the way back is short.
+    await keyboard.press('F6');
+    await keyboard.press('Enter');
+    await page.getByRole('main', { name: 'Conversation with Ben' }).waitFor();
+    await isFocused('Message to Ben');
+    await keyboard.press('Alt+ArrowUp');
+    await ada.joined('keys-2');
+
+    // Leaving a room from the list keeps the focus in the list.
+    await keyboard.press('F6');
+    await keyboard.press('F6');
+    await isFocused('keys-2');
+    await keyboard.press('Home');
+    await isFocused('keys-1');
+    await keyboard.press('Delete');
+    await page.getByRole('link', { name: 'keys-1' }).waitFor({ state: 'detached' });
+    await isFocused('keys-2');
+
+    await keyboard.press('Control+/');
+    const help = page.getByRole('dialog', { name: 'Keyboard' });
+    await help.getByText('Next conversation').waitFor();
+    await keyboard.press('Escape');
+    await help.waitFor({ state: 'detached' });
+    await isFocused('keys-2');
+    await ben.say('Nobody used a mouse');
+    await ada.sees('Nobody used a mouse');
+  });
+
   test('drawers of a phone give the focus back', async () => {
     const ada = await enter('drawers', 'Ada', PHONE);
     const { page } = ada;
-    await page.getByRole('button', { name: 'Rooms' }).focus();
+    await page.getByRole('button', { name: 'Conversations' }).focus();
     await page.keyboard.press('Enter');
-    await page.getByRole('dialog', { name: 'Rooms' }).waitFor();
+    await page.getByRole('dialog', { name: 'Conversations' }).waitFor();
     await page.keyboard.press('Escape');
     await page.getByRole('dialog').waitFor({ state: 'detached' });
-    await until('focus', async () => (await focused(page)) === 'Rooms');
+    await until('focus', async () => (await focused(page)) === 'Conversations');
   });
 });
 
@@ -333,7 +559,9 @@ function focused(page) {
   return page.evaluate(() => {
     const { activeElement: element } = document;
     const label = element?.labels?.[0]?.textContent;
-    return element?.getAttribute('aria-label') ?? label ?? element?.textContent?.trim() ?? '';
+    const shown = element?.cloneNode(true);
+    for (const hidden of shown?.querySelectorAll('[aria-hidden=true]') ?? []) hidden.remove();
+    return element?.getAttribute('aria-label') ?? label ?? shown?.textContent?.trim() ?? '';
   });
 }
 

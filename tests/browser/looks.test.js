@@ -9,16 +9,20 @@ import { Server } from './support/server.js';
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 let server;
+/** Without direct messages. */
+let strict;
 let browser;
 
 before(async () => {
   server = await Server.start();
+  strict = await Server.start({ direct: false });
   browser = await launch();
 });
 
 after(async () => {
   await browser?.close();
   await server?.stop();
+  await strict?.stop();
   console.log(`# screenshots: ${screenshots}`);
 });
 
@@ -68,18 +72,91 @@ for (const [size, options] of Object.entries({ desktop: DESKTOP, phone: PHONE })
       test('conversation', async () => {
         const dora = await Person.enter(browser, server, 'general', 'Dora', look);
         await dora.sees('Two\nlines');
-        await dora.say(`Hello from a ${colorScheme} ${size}`);
-        await dora.page.locator('[data-delivery=sent]').last().waitFor();
+        const hello = `Hello from a ${colorScheme} ${size}`;
+        await dora.say(hello);
+        await dora.page.locator('[data-delivery=sent]', { hasText: hello }).waitFor();
         await check(dora, 'conversation');
         if (size === 'phone') {
-          await dora.page.getByRole('button', { name: 'Rooms' }).click();
-          await dora.page.getByRole('dialog', { name: 'Rooms' }).waitFor();
+          await dora.page.getByRole('button', { name: 'Conversations' }).click();
+          await dora.page.getByRole('dialog', { name: 'Conversations' }).waitFor();
           await check(dora, 'rooms');
           await dora.page.keyboard.press('Escape');
           await dora.page.getByRole('button', { name: 'Members' }).click();
           await dora.page.getByRole('dialog', { name: 'Members' }).waitFor();
           await check(dora, 'members');
         }
+        await dora.leave();
+      });
+
+      test('direct messages', async () => {
+        const room = `direct/${size}/${colorScheme}`;
+        const dora = await Person.enter(browser, server, room, 'Dora', look);
+        const emil = await Person.enter(browser, server, room, 'Emil');
+        await emil.page.getByRole('button', { name: /^You:/ }).click();
+        await emil.page.getByLabel('Status', { exact: true }).fill('On the train until ten');
+        await emil.page.getByRole('radio', { name: /^Away/ }).check();
+        await emil.page.getByRole('button', { name: 'Save' }).click();
+        await emil.page.getByRole('button', { name: 'Dora' }).click();
+        await emil.page.getByRole('main', { name: 'Conversation with Dora' }).waitFor();
+        await emil.say('Are you there?');
+        await emil.say('It can wait.');
+        if (size === 'phone') {
+          await dora.page.getByRole('button', { name: /^Conversations/ }).click();
+          await dora.page.getByRole('dialog', { name: 'Conversations' }).waitFor();
+        }
+        const link = dora.page.getByRole('link', { name: /^Emil ?, 2 unread messages$/ });
+        await link.waitFor();
+        await check(dora, 'unread');
+        await link.click();
+        await dora.sees('It can wait.');
+        await dora.say('See you then');
+        await emil.sees('See you then');
+        await check(dora, 'direct');
+        await emil.leave();
+        await dora.page.getByText('Not in your rooms').waitFor();
+        await check(dora, 'direct-gone');
+        await dora.leave();
+      });
+
+      test('direct messages that the server does not allow', async () => {
+        const dora = await Person.enter(browser, strict, 'strict', 'Dora', look);
+        const emil = await Person.enter(browser, strict, 'strict', 'Emil');
+        if (size === 'phone') await dora.page.getByRole('button', { name: 'Members' }).click();
+        await dora.page.getByRole('button', { name: 'Emil' }).click();
+        await dora.page.getByRole('main', { name: 'Conversation with Emil' }).waitFor();
+        await dora.say('Hello?');
+        await dora.page.getByText('This server does not let you write to single users.').waitFor();
+        await check(dora, 'direct-forbidden');
+        await dora.leave();
+        await emil.leave();
+      });
+
+      test('dialogs', async () => {
+        const dora = await Person.enter(browser, server, 'general', 'Dora', look);
+        const openList = async () => {
+          if (size === 'phone') {
+            await dora.page.getByRole('button', { name: /^Conversations/ }).click();
+          }
+        };
+        await openList();
+        await dora.page.getByRole('button', { name: /^You:/ }).click();
+        await dora.page.getByRole('dialog', { name: 'You' }).waitFor();
+        await check(dora, 'you');
+        await dora.page.keyboard.press('Escape');
+        await dora.page.getByRole('dialog').waitFor({ state: 'detached' });
+        await openList();
+        await dora.page.getByRole('button', { name: 'Keyboard shortcuts' }).click();
+        await dora.page.getByRole('dialog', { name: 'Keyboard' }).waitFor();
+        await check(dora, 'keyboard');
+        await dora.leave();
+      });
+
+      test('link to no room', async () => {
+        const dora = await Person.visit(browser, `${server.url}/#a//b`, look);
+        await dora.page.getByLabel('What should others call you?').fill('Dora');
+        await dora.page.keyboard.press('Enter');
+        await dora.page.getByRole('heading', { name: 'This link leads to no room' }).waitFor();
+        await check(dora, 'no-such-room');
         await dora.leave();
       });
 

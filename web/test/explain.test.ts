@@ -1,23 +1,37 @@
-import { ClarionError } from '@clarion/client';
+import { ClarionError, type GapPayload } from '@clarion/client';
 import { expect, test } from 'vitest';
 import {
   explainFailure,
   explainGap,
   explainLeft,
   explainRecovery,
+  explainTyping,
 } from '../src/features/chat/explain.ts';
 
-const gap = { id: 'n', kind: 'gap', time: 0 } as const;
+const gap = (payload: GapPayload) => explainGap({ kind: 'gap', id: 'n', gap: payload });
 
 test('gap_claims_no_more_than_is_known', () => {
-  expect(explainGap({ ...gap, count: 1 })).toBe('1 message could not be recovered.');
-  expect(explainGap(gap)).toBe('Some messages could not be recovered.');
-  expect(explainGap({ ...gap, isUncertain: true })).toBe('Some messages may be missing here.');
+  const lost = 'Some messages could not be recovered.';
+  const perhaps = 'Some messages may be missing here.';
+  expect(gap({ reason: 'trimmed', from: 4, to: 4 })).toBe('1 message could not be recovered.');
+  expect(gap({ reason: 'trimmed', from: 4, to: 6 })).toBe('3 messages could not be recovered.');
+  expect(gap({ reason: 'slow' })).toBe(lost);
+  expect(gap({ reason: 'trimmed', epoch: 'e', offset: 3 })).toBe(lost);
+  expect(gap({ reason: 'epoch', epoch: 'f', offset: 0 })).toBe(perhaps);
+  expect(gap({ reason: 'unknown' })).toBe(perhaps);
 });
 
 test('recovery_says_how_much', () => {
-  const recovered = { ...gap, kind: 'recovered' } as const;
-  expect(explainRecovery({ ...recovered, count: 3 })).toMatch(/3 messages you missed were/);
+  const recovered = { kind: 'recovered', id: 'n', from: 4 } as const;
+  expect(explainRecovery({ ...recovered, to: 6 })).toMatch(/3 messages you missed were/);
+  expect(explainRecovery({ ...recovered, to: 4 })).toMatch(/1 message you missed was/);
+});
+
+test('typing_names_two_and_counts_more', () => {
+  expect(explainTyping([])).toBe('');
+  expect(explainTyping(['Ada'])).toBe('Ada is typing…');
+  expect(explainTyping(['Ada', 'Ben'])).toBe('Ada and Ben are typing…');
+  expect(explainTyping(['Ada', 'Ben', 'Eve'])).toBe('3 people are typing…');
 });
 
 test('known_and_unknown_reasons_have_words', () => {

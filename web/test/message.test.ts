@@ -1,3 +1,4 @@
+import type { Publication } from '@clarion/client';
 import { expect, test } from 'vitest';
 import { toMessage } from '../src/features/chat/message.ts';
 
@@ -9,41 +10,46 @@ const base = {
   position: { epoch: 'e', offset: 3 },
 };
 
+function read(publication: Partial<Publication>, mine = 'me') {
+  const whole = { ...base, payload: null, ...publication };
+  const entry = { kind: 'message', id: 'e/3', publication: whole, delivery: 'sent' } as const;
+  return toMessage(entry, (client) => client === mine);
+}
+
 test('chat_message_is_read', () => {
   const payload = { user: ' Ada ', message: 'Hello', timestamp: '' };
-  expect(toMessage({ ...base, payload }, false)).toMatchObject({
+  expect(read({ payload })).toMatchObject({
     id: 'e/3',
     author: 'Ada',
     sender: 'c1',
     text: 'Hello',
     time: Date.UTC(2026, 0, 1, 12),
     delivery: 'sent',
+    mine: false,
   });
+  expect(read({ payload }, 'c1')?.mine).toBe(true);
 });
 
 test.each([null, 1, 'text', [], {}, { message: 1 }, { message: null }])(
   'payload_%j_is_no_message',
   (payload) => {
-    expect(toMessage({ ...base, payload }, false)).toBeUndefined();
+    expect(read({ payload })).toBeUndefined();
   },
 );
 
 test('other_types_are_no_messages', () => {
-  expect(toMessage({ ...base, type: 'x', payload: { message: 'Hello' } }, false)).toBeUndefined();
+  expect(read({ type: 'x', payload: { message: 'Hello' } })).toBeUndefined();
 });
 
 test('author_without_a_usable_name_is_called_by_the_user', () => {
   for (const user of [undefined, '', '  ', 7, {}]) {
-    const message = toMessage({ ...base, payload: { user, message: 'x' } }, false);
-    expect(message?.author).toBe('Guest');
+    expect(read({ payload: { user, message: 'x' } })?.author).toBe('Guest');
   }
   const payload = { user: 'x'.repeat(1_000), message: '' };
-  expect(toMessage({ ...base, payload }, false)?.author.length).toBe(64);
+  expect(read({ payload })?.author.length).toBe(64);
 });
 
-test('own_message_is_known_by_its_key', () => {
-  const payload = { user: 'Me', message: 'x' };
-  expect(toMessage({ ...base, payload, key: 'k' }, true)?.id).toBe('k');
-  // The key of somebody else could be anything, also one of mine.
-  expect(toMessage({ ...base, payload, key: 'k' }, false)?.id).toBe('e/3');
+test('authors_of_the_api_are_told_apart_by_name', () => {
+  const from = {};
+  expect(read({ payload: { user: 'Ada', message: 'x' }, from })?.sender).toBe('api/Ada');
 });

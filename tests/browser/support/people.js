@@ -29,10 +29,15 @@ export function launch() {
 export class Person {
   /** What went wrong in the page, but for connections that could not be made. */
   complaints = [];
+  /** The messages that the page has sent over its WebSockets, read. */
+  sent = [];
 
   constructor(page, name) {
     this.page = page;
     this.name = name;
+    page.on('websocket', (socket) => {
+      socket.on('framesent', ({ payload }) => this.sent.push(JSON.parse(payload)));
+    });
     page.on('pageerror', (error) => this.complaints.push(error.message));
     page.on('console', (message) => {
       const text = message.text();
@@ -60,10 +65,10 @@ export class Person {
     return person;
   }
 
-  /** Until the room is joined: then, and only then, the log is a live region. */
+  /** Until the room is joined: then, and only then, the log is not busy. */
   async joined(room) {
     await this.page
-      .locator(`[role=log][aria-live=polite][aria-label="Messages in ${room}"]`)
+      .locator(`[role=log][aria-busy=false][aria-label="Messages in ${room}"]`)
       .waitFor();
   }
 
@@ -84,6 +89,24 @@ export class Person {
 
   get members() {
     return this.page.getByRole('region', { name: 'Members' }).getByRole('listitem');
+  }
+
+  /** Scrolls to the oldest that is loaded, as often as it takes: the list may be on its way down. */
+  async scrollUp(first) {
+    await until(`${first} at the top`, async () => {
+      await this.log.evaluate((log) => {
+        log.scrollTop = 0;
+      });
+      return (await this.message(first).count()) === 1 && (await this.isAtTop());
+    });
+  }
+
+  isAtTop() {
+    return this.log.evaluate((log) => log.scrollTop === 0);
+  }
+
+  isAtEnd() {
+    return this.log.evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight < 2);
   }
 
   async say(text) {

@@ -10,7 +10,7 @@ const BINARY =
   process.env.CLARION_BIN ??
   fileURLToPath(new URL('../../../target/debug/clarion', import.meta.url));
 const API_KEY = 'browser-tests-key-0123456789abcdef';
-/** The defaults, and rooms that keep nothing. */
+/** The defaults, rooms that keep nothing, and direct messages. */
 const SETTINGS = `
 [[rooms]]
 match = "unlogged/**"
@@ -22,6 +22,12 @@ match = "**"
 log = "memory"
 presence = true
 `;
+/** People may write to one another, as with `make run`. */
+const DIRECT = `
+[[rooms]]
+match = "$user/*"
+publish = "everyone"
+`;
 const START_MS = 10_000;
 
 /** The real server, on a port and a data directory that outlive its process. */
@@ -30,14 +36,15 @@ export class Server {
   #data;
   #process;
 
-  static async start() {
+  static async start({ direct = true } = {}) {
     await access(BINARY).catch(() => {
       throw new Error(`no server at ${BINARY}: build it, or name it in CLARION_BIN`);
     });
     const server = new Server();
     server.#port = await freePort();
     server.#data = await mkdtemp(join(tmpdir(), 'clarion-browser-'));
-    await writeFile(join(server.#data, 'clarion.toml'), SETTINGS);
+    const settings = direct ? SETTINGS + DIRECT : SETTINGS;
+    await writeFile(join(server.#data, 'clarion.toml'), settings);
     await server.restart();
     const page = await (await fetch(server.url)).text();
     if (!page.includes('id="root"')) {
@@ -101,16 +108,23 @@ export class Server {
   /** Publishes a chat message through the HTTP API. */
   async publish(room, user, message) {
     const timestamp = new Date().toISOString();
-    const response = await fetch(`${this.url}/broadcast`, {
+    await this.#ask('/broadcast', {
       method: 'POST',
-      headers: { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json' },
       body: JSON.stringify({
         type: 'chat_message',
         payload: { user, message, timestamp },
         metadata: { room },
       }),
     });
+  }
+
+  async #ask(path, options = {}) {
+    const response = await fetch(this.url + path, {
+      ...options,
+      headers: { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json' },
+    });
     if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
+    return response.json();
   }
 
   async #isReady() {

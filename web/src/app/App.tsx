@@ -1,17 +1,15 @@
+import { useStore } from '@clarion/client/react';
 import { useEffect } from 'react';
 import { myName } from '../features/identity/identity.ts';
 import { NameChooser } from '../features/identity/NameChooser.tsx';
-import { useStore } from '../shared/use-store.ts';
-import { chat } from './chat.ts';
+import { client } from './chat.ts';
 import { Shell } from './Shell.tsx';
 
 export function App() {
-  const name = useStore(myName);
-  const hasName = name !== '';
+  const hasName = useStore(myName, (name) => name !== '');
 
   useEffect(() => {
     if (!hasName) return;
-    const { client } = chat;
     client.connect();
     // Who leaves the page leaves the rooms, at once and not only when the session has expired. The
     // page may come back as it was, by the back button.
@@ -25,5 +23,5 @@ export function App() {
     };
   }, [hasName]);
 
-  return hasName ? <Shell name={name} /> : <NameChooser />;
+  return hasName ? <Shell /> : <NameChooser />;
 }

@@ -1,111 +1,137 @@
-import { useEffect, useState } from 'react';
-import { ConversationView } from '../features/chat/ConversationView.tsx';
-import type { ChatRoom } from '../features/chat/chat-room.ts';
+import { useStore } from '@clarion/client/react';
+import { useRef, useState } from 'react';
+import { directRoom } from '../features/chat/chat-room.ts';
+import { DirectConversation } from '../features/chat/DirectConversation.tsx';
+import { KeepRoom } from '../features/chat/KeepRoom.tsx';
+import { RoomConversation } from '../features/chat/RoomConversation.tsx';
 import { ConnectionBanner } from '../features/connection/ConnectionBanner.tsx';
-import { ConnectionDot } from '../features/connection/ConnectionDot.tsx';
+import { isMySession, myPresence } from '../features/identity/identity.ts';
 import { NameChooser } from '../features/identity/NameChooser.tsx';
 import { MemberList } from '../features/members/MemberList.tsx';
 import { MembersButton } from '../features/members/MembersButton.tsx';
 import { JoinRoom } from '../features/rooms/JoinRoom.tsx';
-import { RoomList } from '../features/rooms/RoomList.tsx';
-import { recentRooms } from '../features/rooms/recent-rooms.ts';
-import { roomNameProblem } from '../features/rooms/room-name.ts';
+import { Avatar } from '../shared/Avatar.tsx';
 import { plural } from '../shared/format.ts';
 import { Logo, MenuIcon } from '../shared/icons.tsx';
 import { Panel } from '../shared/Panel.tsx';
+import type { Presence } from '../shared/presence.ts';
 import { useMedia } from '../shared/use-media.ts';
-import { useStore } from '../shared/use-store.ts';
-import { chat } from './chat.ts';
-import { go, linkTo, route } from './route.ts';
+import { userName } from '../shared/user-name.ts';
+import { closeRoom, direct, openRooms } from './chat.ts';
+import { go, type Place, placeOf, route } from './route.ts';
 import styles from './Shell.module.css';
-import { useUnread } from './use-unread.ts';
+import { ShortcutsHelp } from './ShortcutsHelp.tsx';
+import { Sidebar } from './Sidebar.tsx';
+import {
+  useConversations,
+  usePresenceOf,
+  useTitle,
+  useVisible,
+  useWatch,
+} from './use-conversations.ts';
+import { focusComposer, useShortcuts } from './use-shortcuts.ts';
 
-type Drawer = 'rooms' | 'members' | 'name' | undefined;
+type Drawer = 'rooms' | 'members' | 'me' | 'help' | undefined;
 
-/** Everything after the name: rooms on the left, the conversation, who is here on the right. */
-export function Shell({ name }: { name: string }) {
+/** Everything after the name: conversations on the left, one of them, who is in it on the right. */
+export function Shell() {
   const current = useStore(route);
-  const open = useStore(chat.rooms);
-  const recent = useStore(recentRooms);
-  const unread = useUnread(open);
+  const presence = useStore(myPresence);
+  const open = useStore(openRooms);
+  const conversations = useConversations();
   const isWide = useMedia('(min-width: 52rem)');
   const isVeryWide = useMedia('(min-width: 70rem)');
+  const isVisible = useVisible();
   const [drawer, setDrawer] = useState<Drawer>();
-  const problem = current ? roomNameProblem(current) : undefined;
-  const room = open.get(current);
+  const place = placeOf(current);
+  const other = usePresenceOf(place.kind === 'direct' ? place.user : undefined);
+  const title = useTitleOf(place, other);
+  const unread = useTitle(place.kind === 'room' ? `#${title}` : title);
 
-  useOpenRoom(current, problem === undefined);
-  useTitle(current, unread);
+  useWatch(place, isVisible);
 
-  const close = () => setDrawer(undefined);
+  const menu = useRef<HTMLButtonElement>(null);
+  const close = () => {
+    setDrawer(undefined);
+    // What opened it may have been in another drawer, and is gone.
+    requestAnimationFrame(() => {
+      if (document.activeElement === document.body) menu.current?.focus();
+    });
+  };
+  const join = () => {
+    if (!isWide) setDrawer('rooms');
+    // The drawer is a dialog, which is there after it was rendered.
+    requestAnimationFrame(() => document.querySelector<HTMLElement>('[data-part] input')?.focus());
+  };
   const leave = (left: string) => {
-    chat.close(left);
+    if (left.startsWith('$user/')) direct.close(left.slice('$user/'.length));
+    else closeRoom(left);
     if (left === current) go('');
   };
+  useShortcuts({
+    onMove: (by) => {
+      const at = conversations.indexOf(current);
+      const next = at < 0 ? (by > 0 ? 0 : conversations.length - 1) : at + by;
+      if (conversations[next] !== undefined) go(conversations[next]);
+    },
+    onJoin: join,
+    onHelp: () => setDrawer('help'),
+  });
 
   return (
     <div className={styles.shell}>
       <button type="button" className={styles.skip} onClick={focusComposer}>
         Skip to writing a message
       </button>
-      <ConnectionBanner client={chat.client} />
+      <ConnectionBanner />
+      {open.map((name) => (
+        <KeepRoom
+          key={name}
+          name={name}
+          presence={presence}
+          isWatched={isVisible && place.kind === 'room' && place.name === name}
+          isMine={isMySession}
+        />
+      ))}
       <Panel
-        label="Rooms"
+        label="Conversations"
         isStatic={isWide}
         isOpen={drawer === 'rooms'}
         side="left"
         onClose={close}
       >
-        <div className={styles.sidebar}>
-          <p className={styles.brand}>
-            <Logo /> Clarion
-          </p>
-          <RoomList
-            rooms={recent}
-            current={current}
-            unread={unread}
-            linkTo={linkTo}
-            onPick={close}
-            onLeave={leave}
-          />
-          <JoinRoom
-            onJoin={(joined) => {
-              go(joined);
-              close();
-            }}
-          />
-          <div className={styles.me}>
-            <ConnectionDot client={chat.client} />
-            <span className={styles.myName}>{name}</span>
-            <button type="button" className={styles.quiet} onClick={() => setDrawer('name')}>
-              Change name
-            </button>
-          </div>
-        </div>
+        <Sidebar
+          current={current}
+          onPick={close}
+          onLeave={leave}
+          onMe={() => setDrawer('me')}
+          onHelp={() => setDrawer('help')}
+        />
       </Panel>
-      <main className={styles.main} aria-label={room ? `Room ${current}` : 'No room'}>
+      <main className={styles.main} aria-label={mainLabel(place, title)}>
         <header className={styles.header}>
           {!isWide && (
             <button
+              ref={menu}
               type="button"
               className={styles.icon}
               aria-label={
-                unread.total ? `Rooms, ${plural(unread.total, 'unread message')}` : 'Rooms'
+                unread ? `Conversations, ${plural(unread, 'unread message')}` : 'Conversations'
               }
               onClick={() => setDrawer('rooms')}
             >
               <MenuIcon />
-              {unread.total > 0 && <span className={styles.badge} />}
+              {unread > 0 && <span className={styles.badge} />}
             </button>
           )}
-          <h1 className={styles.title}>{current ? <RoomTitle name={current} /> : 'Clarion'}</h1>
-          {room && !isVeryWide && (
-            <MembersButton room={room.room} onClick={() => setDrawer('members')} />
+          <Title place={place} title={title} other={other} />
+          {place.kind === 'room' && !isVeryWide && (
+            <MembersButton room={place.name} onClick={() => setDrawer('members')} />
           )}
         </header>
-        <Content current={current} problem={problem} room={room} />
+        <Content place={place} presence={presence} other={other} />
       </main>
-      {room && (
+      {place.kind === 'room' && (
         <Panel
           label="Members"
           isStatic={isVeryWide}
@@ -113,12 +139,24 @@ export function Shell({ name }: { name: string }) {
           side="right"
           onClose={close}
         >
-          <MemberList client={chat.client} room={room.room} name={name} />
+          <MemberList
+            room={place.name}
+            mine={presence}
+            onMessage={(user) => {
+              close();
+              go(directRoom(user));
+            }}
+          />
         </Panel>
       )}
-      {drawer === 'name' && (
-        <Panel label="Your name" isStatic={false} isOpen side="center" onClose={close}>
+      {drawer === 'me' && (
+        <Panel label="You" isStatic={false} isOpen side="center" onClose={close}>
           <NameChooser onDone={close} />
+        </Panel>
+      )}
+      {drawer === 'help' && (
+        <Panel label="Keyboard" isStatic={false} isOpen side="center" onClose={close}>
+          <ShortcutsHelp />
         </Panel>
       )}
     </div>
@@ -126,22 +164,22 @@ export function Shell({ name }: { name: string }) {
 }
 
 interface ContentProps {
-  current: string;
-  problem: string | undefined;
-  room: ChatRoom | undefined;
+  place: Place;
+  presence: Presence;
+  other: Presence | undefined;
 }
 
-function Content({ current, problem, room }: ContentProps) {
-  if (problem) {
+function Content({ place, presence, other }: ContentProps) {
+  if (place.kind === 'invalid') {
     return (
       <div className={styles.empty}>
         <h2>This link leads to no room</h2>
-        <p>{problem}</p>
+        <p>{place.problem}</p>
         <JoinRoom onJoin={go} isProminent />
       </div>
     );
   }
-  if (!current) {
+  if (place.kind === 'nowhere') {
     return (
       <div className={styles.empty}>
         <Logo />
@@ -151,41 +189,63 @@ function Content({ current, problem, room }: ContentProps) {
       </div>
     );
   }
-  return room && <ConversationView key={current} chatRoom={room} client={chat.client} />;
+  if (place.kind === 'direct') {
+    const { user } = place;
+    return (
+      <DirectConversation
+        key={user}
+        direct={direct}
+        user={user}
+        presence={other}
+        isMine={isMySession}
+      />
+    );
+  }
+  const { name } = place;
+  return <RoomConversation key={name} name={name} author={presence.name} isMine={isMySession} />;
 }
 
-function RoomTitle({ name }: { name: string }) {
+interface TitleProps {
+  place: Place;
+  title: string;
+  other: Presence | undefined;
+}
+
+function Title({ place, title, other }: TitleProps) {
+  if (place.kind !== 'direct') {
+    return (
+      <h1 className={styles.title}>
+        {place.kind === 'room' && (
+          <span className={styles.hash} aria-hidden="true">
+            #
+          </span>
+        )}
+        {title || 'Clarion'}
+      </h1>
+    );
+  }
+  const status = other && (other.text || (other.status === 'away' ? 'Away' : 'Online'));
   return (
-    <>
-      <span className={styles.hash} aria-hidden="true">
-        #
-      </span>
-      {name}
-    </>
+    <div className={styles.person}>
+      <Avatar name={title} seed={place.user} {...(other && { status: other.status })} />
+      <div className={styles.who}>
+        <h1 className={styles.title}>{title}</h1>
+        <p className={styles.status}>{status ?? 'Not in your rooms'}</p>
+      </div>
+    </div>
   );
 }
 
-function focusComposer() {
-  document.getElementById('message')?.focus();
+/** What the conversation is called; empty where there is none. */
+function useTitleOf(place: Place, other: Presence | undefined): string {
+  const user = place.kind === 'direct' ? place.user : '';
+  const known = useStore(direct.threads, (threads) => threads.get(user)?.name);
+  if (place.kind === 'room') return place.name;
+  if (place.kind === 'direct') return other?.name ?? known ?? userName(user) ?? '';
+  return '';
 }
 
-function useOpenRoom(name: string, isValid: boolean) {
-  useEffect(() => {
-    if (!name || !isValid) {
-      chat.watch(undefined);
-      return;
-    }
-    chat.open(name);
-    const look = () => chat.watch(name);
-    document.addEventListener('visibilitychange', look);
-    return () => document.removeEventListener('visibilitychange', look);
-  }, [name, isValid]);
-}
-
-function useTitle(current: string, unread: { total: number }) {
-  const count = unread.total ? `(${unread.total}) ` : '';
-  const title = `${count}${current ? `#${current} – ` : ''}Clarion`;
-  useEffect(() => {
-    document.title = title;
-  }, [title]);
+function mainLabel(place: Place, title: string): string {
+  if (place.kind === 'room') return `Room ${title}`;
+  return place.kind === 'direct' ? `Conversation with ${title}` : 'No room';
 }

@@ -1,6 +1,16 @@
-import { Store } from '../shared/store.ts';
+import { Store } from '@clarion/client/react';
+import { roomNameProblem } from '../features/rooms/room-name.ts';
 
-/** The room in the address, so that a link leads to it: `#general`, `#chat/berlin`. */
+/** Where the address leads. */
+export type Place =
+  | { kind: 'nowhere' }
+  | { kind: 'room'; name: string }
+  | { kind: 'direct'; user: string }
+  | { kind: 'invalid'; name: string; problem: string };
+
+const USER = '$user/';
+
+/** What the address names, so that a link leads to it: `#general`, `#chat/berlin`, `#$user/ada`. */
 export const route = new Store(read());
 
 window.addEventListener('hashchange', () => route.set(read()));
@@ -13,12 +23,21 @@ function read(): string {
   }
 }
 
-export function linkTo(room: string): string {
-  return `#${encodeURI(room)}`;
+export function placeOf(name: string): Place {
+  if (name === '') return { kind: 'nowhere' };
+  if (name.startsWith(USER) && name.length > USER.length) {
+    return { kind: 'direct', user: name.slice(USER.length) };
+  }
+  const problem = roomNameProblem(name.replace(/^\$group\//, ''));
+  return problem ? { kind: 'invalid', name, problem } : { kind: 'room', name };
 }
 
-export function go(room: string): void {
-  if (room) window.location.hash = linkTo(room);
+export function linkTo(name: string): string {
+  return `#${encodeURI(name)}`;
+}
+
+export function go(name: string): void {
+  if (name) window.location.hash = linkTo(name);
   else {
     history.pushState(null, '', window.location.pathname + window.location.search);
     route.set('');

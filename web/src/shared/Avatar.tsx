@@ -2,11 +2,24 @@ import styles from './Avatar.module.css';
 
 const COLORS = 8;
 
+interface AvatarProps {
+  name: string;
+  seed: string;
+  /** Shown as a mark; in words by whoever shows the name. */
+  status?: 'online' | 'away';
+  isSmall?: boolean;
+}
+
 /** The first letter of a name, in a color of its session: equal names can be told apart. */
-export function Avatar({ name, seed }: { name: string; seed: string }) {
+export function Avatar({ name, seed, status, isSmall = false }: AvatarProps) {
+  const size = isSmall ? styles.small : '';
   return (
-    <span className={`${styles.avatar} ${styles[`color${colorOf(seed)}`]}`} aria-hidden="true">
+    <span
+      className={`${styles.avatar} ${styles[`color${colorOf(seed)}`]} ${size}`}
+      aria-hidden="true"
+    >
       {[...name][0]?.toUpperCase()}
+      {status && <span className={`${styles.status} ${styles[status]}`} />}
     </span>
   );
 }

@@ -59,6 +59,14 @@ export function DownIcon() {
   );
 }
 
+export function KeyboardIcon() {
+  return (
+    <Icon>
+      <path d="M4 6.500h16a1 1 0 0 1 1 1v9a1 1 0 0 1-1 1H4a1 1 0 0 1-1-1v-9a1 1 0 0 1 1-1ZM7 10h.01M10.300 10h.01M13.700 10h.01M17 10h.01M8 14h8" />
+    </Icon>
+  );
+}
+
 export function Logo() {
   return <img src="/favicon.svg" width="28" height="28" alt="" />;
 }

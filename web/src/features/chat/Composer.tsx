@@ -3,13 +3,17 @@ import { SendIcon } from '../../shared/icons.tsx';
 import styles from './Composer.module.css';
 
 interface ComposerProps {
-  room: string;
+  /** As it is called: `#general`, `Ada`. */
+  title: string;
+  place: string;
   messageBytes: number | undefined;
   /** Why writing is impossible; undefined when it is not. */
   obstacle: string | undefined;
   /** Something to know before writing. */
   hint: string;
   onSend: (text: string) => void;
+  /** On each change, and false when there is nothing to send any more. */
+  onTyping: (isTyping: boolean) => void;
 }
 
 /** What envelope, name and key take of a message, generously. */
@@ -18,7 +22,8 @@ const OVERHEAD_BYTES = 1_024;
 const NEAR_BYTES = 512;
 const encoder = new TextEncoder();
 
-export function Composer({ room, messageBytes, obstacle, hint, onSend }: ComposerProps) {
+export function Composer(props: ComposerProps) {
+  const { title, place, messageBytes, obstacle, hint, onSend, onTyping } = props;
   const [text, setText] = useState('');
   const field = useRef<HTMLTextAreaElement>(null);
   const space = messageBytes ? messageBytes - OVERHEAD_BYTES : Number.POSITIVE_INFINITY;
@@ -53,14 +58,17 @@ export function Composer({ room, messageBytes, obstacle, hint, onSend }: Compose
           ref={field}
           id="message"
           className={styles.field}
-          aria-label={`Message to ${room}`}
+          aria-label={`Message to ${place}`}
           aria-describedby="message-note"
-          placeholder={`Message #${room}`}
+          placeholder={`Message ${title}`}
           rows={1}
           value={text}
           disabled={obstacle !== undefined}
           enterKeyHint="send"
-          onChange={(event) => setText(event.target.value)}
+          onChange={(event) => {
+            setText(event.target.value);
+            onTyping(event.target.value.trim() !== '');
+          }}
           onKeyDown={(event) => {
             // Enter that ends the composition of a character sends nothing.
             if (event.key !== 'Enter' || event.shiftKey || event.nativeEvent.isComposing) return;

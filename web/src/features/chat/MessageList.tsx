@@ -1,79 +1,116 @@
+import type { Earlier } from '@clarion/client/react';
 import { useEffect, useLayoutEffect, useRef, useState } from 'react';
-import { formatDay } from '../../shared/format.ts';
+import { Virtualizer, type VirtualizerHandle } from 'virtua';
+import { formatDay, plural } from '../../shared/format.ts';
 import { DownIcon } from '../../shared/icons.tsx';
-import type { ChatRoom } from './chat-room.ts';
 import { explainGap, explainRecovery } from './explain.ts';
-import type { Row } from './groups.ts';
 import styles from './MessageList.module.css';
 import { MessageRow } from './MessageRow.tsx';
-import type { Earlier, Notice } from './timeline.ts';
+import type { Row } from './rows.ts';
 
 interface MessageListProps {
-  chatRoom: ChatRoom;
+  label: string;
   rows: readonly Row[];
   earlier: Earlier;
-  isJoined: boolean;
+  /** What is said before the first message. */
+  beginning: string;
+  isReady: boolean;
   placeholder: string;
+  onLoadEarlier: () => void;
+  onRetry: (id: string) => void;
+  onDiscard: (id: string) => void;
 }
 
 /** Closer to the end than this many pixels counts as being there. */
 const END_PX = 80;
 
-export function MessageList({ chatRoom, rows, earlier, isJoined, placeholder }: MessageListProps) {
-  const { list, isAtEnd, onScroll, toEnd } = useStickToEnd(rows);
+/** Only what can be seen is in the page, however much was said. */
+export function MessageList(props: MessageListProps) {
+  const { label, rows, earlier, beginning, isReady, placeholder } = props;
+  const { onLoadEarlier, onRetry, onDiscard } = props;
+  const { list, virtual, isAtEnd, missed, isPrepend, onScroll, toEnd } = useStickToEnd(rows);
   const now = Date.now();
 
   return (
     <div className={styles.place}>
       <div
         ref={list}
+        id="messages"
         className={styles.list}
         role="log"
-        aria-label={`Messages in ${chatRoom.name}`}
-        // Only what is new is read aloud: not the history that comes with joining.
-        aria-live={isJoined ? 'polite' : 'off'}
-        aria-busy={earlier === 'loading'}
+        aria-label={label}
+        // Rows come and go while one scrolls; what is new is read aloud by `Announcer`.
+        aria-live="off"
+        aria-busy={!isReady || earlier === 'loading'}
         // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, so the keyboard must reach it
         tabIndex={0}
-        onScroll={onScroll}
       >
-        {rows.length === 0 ? (
-          <p className={styles.placeholder}>{placeholder}</p>
-        ) : (
-          <LoadEarlier earlier={earlier} onLoad={() => chatRoom.loadEarlier()} />
-        )}
-        {rows.map((row) => {
-          if (row.kind === 'day') return <Day key={row.key} label={formatDay(row.time, now)} />;
-          if (row.kind === 'notice') return <NoticeRow key={row.key} notice={row.notice} />;
-          return (
-            <MessageRow
-              key={row.key}
-              message={row.message}
-              isFirst={row.isFirst}
-              onRetry={() => chatRoom.retry(row.message)}
-              onDiscard={() => chatRoom.discard(row.message)}
-            />
-          );
-        })}
+        {/* Few messages lie at the bottom, near to where one writes. */}
+        <p className={styles.above}>{rows.length === 0 && placeholder}</p>
+        <Virtualizer
+          ref={virtual}
+          scrollRef={list}
+          data={rows.length > 0 ? [undefined, ...rows] : []}
+          shift={isPrepend}
+          onScroll={onScroll}
+        >
+          {(row) => {
+            if (!row) {
+              return (
+                <LoadEarlier
+                  key="earlier"
+                  earlier={earlier}
+                  beginning={beginning}
+                  onLoad={() => {
+                    // The button goes up with the beginning, out of sight and out of the page.
+                    list.current?.focus({ preventScroll: true });
+                    onLoadEarlier();
+                  }}
+                />
+              );
+            }
+            if (row.kind === 'notice') return <NoticeRow key={row.key} notice={row.notice} />;
+            const { message, isFirst, isNewDay } = row;
+            return (
+              <div key={row.key} className={styles.item}>
+                {isNewDay && <Day label={formatDay(message.time, now)} />}
+                <MessageRow
+                  message={message}
+                  isFirst={isFirst}
+                  onRetry={onRetry}
+                  onDiscard={onDiscard}
+                />
+              </div>
+            );
+          }}
+        </Virtualizer>
       </div>
       {!isAtEnd && (
         <button type="button" className={styles.toEnd} onClick={toEnd}>
-          <DownIcon /> Newest messages
+          <DownIcon /> {missed > 0 ? plural(missed, 'new message') : 'Newest messages'}
         </button>
       )}
+      <Announcer rows={rows} isReady={isReady} />
     </div>
   );
 }
 
-function LoadEarlier({ earlier, onLoad }: { earlier: Earlier; onLoad: () => void }) {
-  if (earlier === 'none') return <p className={styles.start}>This is where it begins.</p>;
+interface LoadEarlierProps {
+  earlier: Earlier;
+  beginning: string;
+  onLoad: () => void;
+}
+
+function LoadEarlier({ earlier, beginning, onLoad }: LoadEarlierProps) {
+  if (earlier === 'none') return <p className={styles.start}>{beginning}</p>;
   return (
     <div className={styles.earlier}>
       {earlier === 'failed' && <p role="alert">Earlier messages could not be loaded.</p>}
       <button
         type="button"
         className={styles.button}
-        disabled={earlier === 'loading'}
+        // Disabled, it would lose the focus.
+        aria-disabled={earlier === 'loading'}
         onClick={onLoad}
       >
         {earlier === 'loading' ? 'Loading…' : earlier === 'failed' ? 'Try again' : 'Load earlier'}
@@ -90,44 +127,85 @@ function Day({ label }: { label: string }) {
   );
 }
 
-function NoticeRow({ notice }: { notice: Notice }) {
+function NoticeRow({ notice }: { notice: Extract<Row, { kind: 'notice' }>['notice'] }) {
   const isGap = notice.kind === 'gap';
   return (
-    <p className={isGap ? `${styles.notice} ${styles.gap}` : styles.notice}>
-      {isGap ? explainGap(notice) : explainRecovery(notice)}
+    <div className={styles.item}>
+      <p className={isGap ? `${styles.notice} ${styles.gap}` : styles.notice}>
+        {isGap ? explainGap(notice) : explainRecovery(notice)}
+      </p>
+    </div>
+  );
+}
+
+const SPOKEN_LENGTH = 300;
+
+/** Says aloud what others write while one is here: not history, and a burst as a number. */
+function Announcer({ rows, isReady }: { rows: readonly Row[]; isReady: boolean }) {
+  const [spoken, setSpoken] = useState('');
+  const heard = useRef<string>(undefined);
+
+  useEffect(() => {
+    const last = rows.at(-1)?.key;
+    const before = heard.current;
+    heard.current = last;
+    if (!isReady || before === undefined || last === before) return;
+    const fresh: Row[] = [];
+    for (let at = rows.length - 1; at >= 0 && rows[at]?.key !== before; at--) {
+      fresh.unshift(rows[at] as Row);
+      if (fresh.length > 100) break;
+    }
+    const said = fresh.flatMap((row) =>
+      row.kind === 'message' && !row.message.mine ? row.message : [],
+    );
+    const [first] = said;
+    if (!first) return;
+    setSpoken(
+      said.length === 1
+        ? `${first.author}: ${first.text.slice(0, SPOKEN_LENGTH)}`
+        : plural(said.length, 'new message'),
+    );
+  }, [rows, isReady]);
+
+  return (
+    <p className="visually-hidden" role="status">
+      {spoken}
     </p>
   );
 }
 
 /**
  * Stays at the newest message while one is there, and where one is while reading above: also when
- * earlier messages appear over it.
+ * earlier messages appear over it. What I say myself I want to see.
  */
 function useStickToEnd(rows: readonly Row[]) {
   const list = useRef<HTMLDivElement>(null);
-  const before = useRef({ height: 0, firstKey: '', lastKey: '' });
+  const virtual = useRef<VirtualizerHandle>(null);
   const [isAtEnd, setAtEnd] = useState(true);
-  const firstKey = rows.find(({ kind }) => kind === 'message')?.key ?? '';
+  /** The last one that was there when the end was left. */
+  const [seen, setSeen] = useState<string>();
+  const before = useRef({ first: '', last: '', count: 0 });
+  const first = rows[0]?.key ?? '';
   const last = rows.at(-1);
-  const isMine = last?.kind === 'message' && last.message.delivery === 'sending';
+  const lastKey = last?.key ?? '';
+  const { first: oldFirst, last: oldLast } = before.current;
+  const isPrepend = first !== oldFirst && lastKey === oldLast && rows.length > before.current.count;
+  const hasSpoken =
+    last?.kind === 'message' && last.message.delivery === 'sending' && lastKey !== oldLast;
 
   useLayoutEffect(() => {
-    const element = list.current;
-    if (!element) return;
-    const { height, firstKey: oldFirst, lastKey: oldLast } = before.current;
-    const lastKey = last?.key ?? '';
-    const hasSpoken = isMine && lastKey !== oldLast;
-    if (isAtEnd || hasSpoken) element.scrollTop = element.scrollHeight;
-    else if (firstKey !== oldFirst && lastKey === oldLast) {
-      element.scrollTop += element.scrollHeight - height;
-    }
-    before.current = { height: element.scrollHeight, firstKey, lastKey };
-  }, [isAtEnd, firstKey, last, isMine]);
+    before.current = { first, last: lastKey, count: rows.length };
+    // The row above the first is number 0, so the last has the number of rows.
+    if (isAtEnd || hasSpoken) virtual.current?.scrollToIndex(rows.length, { align: 'end' });
+    // The virtualizer has just moved down by what came above, and would take the place it was at
+    // before for the present one if rows were measured before the browser tells it of the move.
+    else if (isPrepend) queueMicrotask(() => list.current?.dispatchEvent(new Event('scroll')));
+  }, [rows, first, lastKey, isAtEnd, hasSpoken, isPrepend]);
 
   useEffect(() => {
     const element = list.current;
     if (!element || !isAtEnd) return;
-    // A banner or an on-screen keyboard takes from the height.
+    // A banner or an on-screen keyboard takes from the height, and rows grow.
     const observer = new ResizeObserver(() => {
       element.scrollTop = element.scrollHeight;
     });
@@ -137,16 +215,30 @@ function useStickToEnd(rows: readonly Row[]) {
 
   return {
     list,
+    virtual,
     isAtEnd,
+    isPrepend,
+    missed: isAtEnd ? 0 : messagesAfter(rows, seen),
     onScroll: () => {
       const element = list.current;
       if (!element) return;
-      setAtEnd(element.scrollHeight - element.scrollTop - element.clientHeight < END_PX);
+      const isThere = element.scrollHeight - element.scrollTop - element.clientHeight < END_PX;
+      if (isThere === isAtEnd) return;
+      setAtEnd(isThere);
+      setSeen(lastKey);
     },
     toEnd: () => {
       setAtEnd(true);
-      list.current?.scrollTo({ top: list.current.scrollHeight });
-      list.current?.focus();
+      virtual.current?.scrollToIndex(rows.length, { align: 'end' });
+      list.current?.focus({ preventScroll: true });
     },
   };
+}
+
+function messagesAfter(rows: readonly Row[], key: string | undefined): number {
+  let count = 0;
+  for (let at = rows.length - 1; at >= 0 && rows[at]?.key !== key; at--) {
+    if (rows[at]?.kind === 'message') count++;
+  }
+  return count;
 }

@@ -1,6 +1,6 @@
 import type { ClarionError, RoomState, Status } from '@clarion/client';
+import type { Gap, Recovery } from '@clarion/client/react';
 import { plural } from '../../shared/format.ts';
-import type { Notice } from './timeline.ts';
 
 const LEFT: Record<string, string> = {
   forbidden: 'You may not join this room.',
@@ -20,10 +20,11 @@ const FAILED: Record<string, string> = {
   queue_full: 'Too many messages are waiting already.',
   connection_lost: 'The connection was lost; it may have arrived.',
   closed: 'Not connected.',
-  forbidden: 'You may not write in this room.',
+  forbidden: 'You may not write here.',
   too_large: 'Too long for this server.',
   rate_limited: 'Too many messages at once.',
   unavailable: 'The server cannot store messages now.',
+  not_connected: 'Not connected.',
 };
 
 /** Why a message was not sent, for people. */
@@ -32,14 +33,26 @@ export function explainFailure(error: ClarionError | undefined): string {
 }
 
 /** What is missing at this place, for people. */
-export function explainGap({ count, isUncertain }: Notice): string {
-  if (isUncertain) return 'Some messages may be missing here.';
-  const what = count === undefined ? 'Some messages' : plural(count, 'message');
-  return `${what} could not be recovered.`;
+export function explainGap({ gap: { reason, from, to } }: Gap): string {
+  if (from !== undefined && to !== undefined) {
+    return `${plural(to - from + 1, 'message')} could not be recovered.`;
+  }
+  if (reason === 'epoch' || reason === 'unknown') return 'Some messages may be missing here.';
+  return 'Some messages could not be recovered.';
 }
 
 /** What was missed and is here after all, for people. */
-export function explainRecovery({ count = 0 }: Notice): string {
+export function explainRecovery({ from, to }: Recovery): string {
+  const count = to - from + 1;
   const were = count === 1 ? 'was' : 'were';
   return `Back again: ${plural(count, 'message')} you missed ${were} recovered.`;
+}
+
+/** Who is typing, for people; names are the caller's. */
+export function explainTyping(names: readonly string[]): string {
+  const [first, second] = names;
+  if (first === undefined) return '';
+  if (second === undefined) return `${first} is typing…`;
+  if (names.length === 2) return `${first} and ${second} are typing…`;
+  return `${names.length} people are typing…`;
 }

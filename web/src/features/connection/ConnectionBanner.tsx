@@ -1,6 +1,5 @@
-import type { Client } from '@clarion/client';
+import { useClient, useConnection } from '@clarion/client/react';
 import { useAfter } from '../../shared/use-after.ts';
-import { useClientStatus } from '../../shared/use-client.ts';
 import { useNow } from '../../shared/use-now.ts';
 import styles from './ConnectionBanner.module.css';
 import { explainConnection } from './explain.ts';
@@ -8,8 +7,9 @@ import { explainConnection } from './explain.ts';
 const MOMENT_MS = 600;
 
 /** Says why there is no connection, when the next try is, and lets one try now. */
-export function ConnectionBanner({ client }: { client: Client }) {
-  const status = useClientStatus(client);
+export function ConnectionBanner() {
+  const client = useClient();
+  const status = useConnection();
   const { state, nextTryAt } = status;
   // Connecting for the first time is nothing to be alarmed by, nor is what is over in a moment.
   const isLost = useAfter(state === 'connecting' && status.reason !== 'connect', MOMENT_MS);

@@ -1,5 +1,4 @@
-import type { Client } from '@clarion/client';
-import { useClientStatus } from '../../shared/use-client.ts';
+import { useConnection } from '@clarion/client/react';
 import styles from './ConnectionDot.module.css';
 
 const TEXT = {
@@ -9,8 +8,8 @@ const TEXT = {
   closed: 'Disconnected',
 };
 
-export function ConnectionDot({ client }: { client: Client }) {
-  const { state } = useClientStatus(client);
+export function ConnectionDot() {
+  const state = useConnection((status) => status.state);
   return (
     <span className={`${styles.dot} ${styles[state]}`} title={TEXT[state]}>
       <span className="visually-hidden">{TEXT[state]}</span>

@@ -1,13 +1,16 @@
+import { useStore } from '@clarion/client/react';
 import { useId, useState } from 'react';
 import { Logo } from '../../shared/icons.tsx';
-import { useStore } from '../../shared/use-store.ts';
-import { myName, NAME_LENGTH } from './identity.ts';
+import { STATUS_LENGTH } from '../../shared/presence.ts';
+import { myName, myStatus, NAME_LENGTH } from './identity.ts';
 import styles from './NameChooser.module.css';
 
-/** Asks what I am called: as the first screen, or with `onDone` in a dialog. */
+/** Asks what I am called: as the first screen, or with `onDone` in a dialog, where also how I am. */
 export function NameChooser({ onDone }: { onDone?: () => void }) {
   const before = useStore(myName);
+  const statusBefore = useStore(myStatus);
   const [name, setName] = useState(before);
+  const [status, setStatus] = useState(statusBefore);
   const [isMissing, setMissing] = useState(false);
   const id = useId();
   const Screen = onDone ? 'section' : 'main';
@@ -18,6 +21,7 @@ export function NameChooser({ onDone }: { onDone?: () => void }) {
     setMissing(chosen === '');
     if (chosen === '') return;
     myName.set(chosen);
+    myStatus.set({ ...status, text: status.text.trim() });
     onDone?.();
   };
 
@@ -26,7 +30,7 @@ export function NameChooser({ onDone }: { onDone?: () => void }) {
       <form className={styles.card} onSubmit={submit} noValidate>
         {!onDone && <Logo />}
         <h1 id={`${id}-title`} className={styles.title}>
-          {onDone ? 'Your name' : 'Welcome to Clarion'}
+          {onDone ? 'You' : 'Welcome to Clarion'}
         </h1>
         <label className={styles.label} htmlFor={id}>
           What should others call you?
@@ -52,10 +56,53 @@ export function NameChooser({ onDone }: { onDone?: () => void }) {
             ? 'Please type a name.'
             : 'It goes with your messages. You are a guest here: no account, no password.'}
         </p>
+        {onDone && <StatusFields status={status} onChange={setStatus} />}
         <button type="submit" className={styles.button}>
           {onDone ? 'Save' : 'Continue'}
         </button>
       </form>
     </Screen>
+  );
+}
+
+type Status = ReturnType<typeof myStatus.get>;
+
+function StatusFields({ status, onChange }: { status: Status; onChange: (next: Status) => void }) {
+  const id = useId();
+  const choices = [
+    { isAway: false, label: 'Online', hint: 'away while nobody looks at this page' },
+    { isAway: true, label: 'Away', hint: 'until you say otherwise' },
+  ];
+  return (
+    <>
+      <fieldset className={styles.choices}>
+        <legend className={styles.label}>Others see you as</legend>
+        {choices.map(({ isAway, label, hint }) => (
+          <label key={label} className={styles.choice}>
+            <input
+              type="radio"
+              name={`${id}-status`}
+              checked={status.isAway === isAway}
+              onChange={() => onChange({ ...status, isAway })}
+            />
+            <span>
+              {label} <span className={styles.aside}>{hint}</span>
+            </span>
+          </label>
+        ))}
+      </fieldset>
+      <label className={styles.label} htmlFor={id}>
+        Status
+      </label>
+      <input
+        id={id}
+        className={styles.input}
+        value={status.text}
+        maxLength={STATUS_LENGTH}
+        placeholder="In a meeting until three"
+        autoComplete="off"
+        onChange={(event) => onChange({ ...status, text: event.target.value })}
+      />
+    </>
   );
 }

@@ -1,4 +1,5 @@
-import { Store } from '../../shared/store.ts';
+import { Store } from '@clarion/client/react';
+import { type Presence, STATUS_LENGTH } from '../../shared/presence.ts';
 import { Stored } from '../../shared/stored.ts';
 
 export const NAME_LENGTH = 40;
@@ -12,6 +13,56 @@ const storedName = new Stored('name', (value) =>
 export const myName = new Store(storedName.get());
 
 myName.subscribe(() => storedName.set(myName.get()));
+
+/** What I say of myself beside the name. */
+export interface MyStatus {
+  isAway: boolean;
+  text: string;
+}
+
+const storedStatus = new Stored<MyStatus>('status', (value) => {
+  const { isAway, text } = (value ?? {}) as Record<string, unknown>;
+  return {
+    isAway: isAway === true,
+    text: typeof text === 'string' ? text.slice(0, STATUS_LENGTH) : '',
+  };
+});
+
+export const myStatus = new Store(storedStatus.get());
+
+myStatus.subscribe(() => storedStatus.set(myStatus.get()));
+
+/** Nobody has looked at the page for this long: away, whatever was chosen. */
+const UNSEEN_MS = 60_000;
+let isUnseen = false;
+let timer: ReturnType<typeof setTimeout> | undefined;
+
+/** What others see of me in their rooms. */
+export const myPresence = new Store<Presence>(presence());
+
+myName.subscribe(refresh);
+myStatus.subscribe(refresh);
+document.addEventListener('visibilitychange', () => {
+  clearTimeout(timer);
+  const see = (unseen: boolean) => {
+    isUnseen = unseen;
+    refresh();
+  };
+  if (document.hidden) timer = setTimeout(() => see(true), UNSEEN_MS);
+  else see(false);
+});
+
+function presence(): Presence {
+  const { isAway, text } = myStatus.get();
+  return { name: myName.get(), status: isAway || isUnseen ? 'away' : 'online', text };
+}
+
+function refresh(): void {
+  const next = presence();
+  const before = myPresence.get();
+  // The same again would be sent to every room.
+  if (JSON.stringify(next) !== JSON.stringify(before)) myPresence.set(next);
+}
 
 /**
  * Public ids of the sessions this device has had. A guest is a new user after each reload; with

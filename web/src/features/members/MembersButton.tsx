@@ -1,11 +1,10 @@
-import type { Room } from '@clarion/client';
+import { usePresence } from '@clarion/client/react';
 import { plural } from '../../shared/format.ts';
 import { PeopleIcon } from '../../shared/icons.tsx';
-import { useMembers } from '../../shared/use-client.ts';
 import styles from './MembersButton.module.css';
 
-export function MembersButton({ room, onClick }: { room: Room; onClick: () => void }) {
-  const { count } = useMembers(room);
+export function MembersButton({ room, onClick }: { room: string; onClick: () => void }) {
+  const count = usePresence(room, (members) => members.count);
   return (
     <button
       type="button"

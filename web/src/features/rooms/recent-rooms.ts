@@ -1,4 +1,4 @@
-import { Store } from '../../shared/store.ts';
+import { Store } from '@clarion/client/react';
 import { Stored } from '../../shared/stored.ts';
 import { roomNameProblem } from './room-name.ts';
 
@@ -16,12 +16,10 @@ export const recentRooms = new Store(stored.get());
 recentRooms.subscribe(() => stored.set(recentRooms.get()));
 
 export function rememberRoom(name: string): void {
-  recentRooms.update((rooms) => {
-    if (rooms.includes(name)) return rooms;
-    return [...rooms, name].slice(-ROOMS_MAX);
-  });
+  const rooms = recentRooms.get();
+  if (!rooms.includes(name)) recentRooms.set([...rooms, name].slice(-ROOMS_MAX));
 }
 
 export function forgetRoom(name: string): void {
-  recentRooms.update((rooms) => rooms.filter((room) => room !== name));
+  recentRooms.set(recentRooms.get().filter((room) => room !== name));
 }

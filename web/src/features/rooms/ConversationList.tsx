@@ -1,0 +1,85 @@
+import type { ReactNode } from 'react';
+import { plural } from '../../shared/format.ts';
+import { CloseIcon } from '../../shared/icons.tsx';
+import { useRoving } from '../../shared/use-roving.ts';
+import styles from './ConversationList.module.css';
+
+/** One line: a room, or somebody. */
+export interface Conversation {
+  /** In the address. */
+  key: string;
+  name: string;
+  icon: ReactNode;
+}
+
+interface ConversationListProps {
+  label: string;
+  heading: string;
+  conversations: readonly Conversation[];
+  current: string;
+  unread: Readonly<Record<string, number>>;
+  empty: string;
+  /** "Leave", "Close" */
+  verb: string;
+  linkTo: (key: string) => string;
+  onPick: () => void;
+  onLeave: (key: string) => void;
+}
+
+export function ConversationList(props: ConversationListProps) {
+  const { label, heading, conversations, current, unread, empty, verb } = props;
+  const { linkTo, onPick, onLeave } = props;
+  const roving = useRoving(
+    conversations.map(({ key }) => key),
+    current,
+  );
+
+  return (
+    <nav className={styles.rooms} aria-label={label}>
+      <h2 className={styles.heading}>{heading}</h2>
+      {conversations.length === 0 && <p className={styles.empty}>{empty}</p>}
+      <ul className={styles.list} {...roving.list}>
+        {conversations.map(({ key, name, icon }) => (
+          <li key={key} className={styles.item}>
+            <a
+              {...roving.item(key)}
+              className={styles.link}
+              href={linkTo(key)}
+              aria-current={key === current ? 'page' : undefined}
+              onClick={onPick}
+              onKeyDown={(event) => {
+                if (event.key === 'Delete') onLeave(key);
+              }}
+            >
+              {icon}
+              <span className={styles.name}>{name}</span>
+              <Count count={unread[key] ?? 0} />
+            </a>
+            <button
+              type="button"
+              className={styles.leave}
+              aria-label={`${verb} ${name}`}
+              title={`${verb} ${name}`}
+              tabIndex={roving.isCurrent(key) ? 0 : -1}
+              onClick={() => onLeave(key)}
+            >
+              <CloseIcon />
+            </button>
+          </li>
+        ))}
+      </ul>
+    </nav>
+  );
+}
+
+function Count({ count }: { count: number }) {
+  if (count === 0) return null;
+  return (
+    <>
+      <span className={styles.count} aria-hidden="true">
+        {count > 99 ? '99+' : count}
+      </span>
+      <span className="visually-hidden">, {plural(count, 'unread message')}</span>
+    </>
+  );
+}
