@@ -6,11 +6,14 @@ use bytes::Bytes;
 use clarion_engine::config::{
     Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
 };
-use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Grants, Question, Verdict};
+use clarion_engine::effects::{
+    AuthOutcome, Credentials, Effects, Grants, Question, Verdict,
+};
 use clarion_engine::mail::{ApiAnswer, ApiRequest, ClientRow};
+use clarion_engine::permission::decide;
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
-use clarion_protocol::Pattern;
-use clarion_store::{LogLimits, MemoryStore, Request};
+use clarion_protocol::{Pattern, Publication, RoomName};
+use clarion_store::{Completion, LogLimits, MemoryStore, Request, StoreError};
 use clarion_websocket as websocket;
 use clarion_websocket::deflate::{Agreed, Pool};
 use serde_json::{Value, json};
@@ -40,6 +43,7 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) struct Rig {
+    config: Arc<Config>,
     pub(crate) shard: Shard,
     pub(crate) effects: Rigged,
     clients: BTreeMap<u32, websocket::Connection>,
@@ -58,17 +62,25 @@ pub(crate) struct Rigged {
     queued: BTreeMap<u32, VecDeque<Bytes>>,
     /// Who does not read.
     pub(crate) deaf: Vec<Client>,
+    /// Bytes that one of them takes all the same.
+    pub(crate) sips: BTreeMap<u32, usize>,
     pub(crate) paused: BTreeMap<u32, bool>,
     want_sent: BTreeMap<u32, usize>,
     pub(crate) closed: Vec<ConnId>,
     own: VecDeque<Mail>,
-    store: MemoryStore,
+    pub(crate) store: MemoryStore,
+    /// Requests to the store wait here instead of being answered at once.
+    pub(crate) held: Option<VecDeque<Request>>,
     pub(crate) answers: Vec<ApiAnswer>,
     /// When the publications were read that were delivered, microseconds.
     pub(crate) delivered: Vec<u64>,
     /// Questions are kept here instead of being answered at once.
     pub(crate) late: Option<Vec<u64>>,
-    random: u8,
+    /// Whose rooms' settings decide; without, everything is allowed but in the room `no`.
+    pub(crate) permissions: Option<Config>,
+    /// Tokens that are good beside those that begin with `user:`, and whose.
+    pub(crate) tokens: Vec<(String, AuthOutcome)>,
+    random: u64,
 }
 
 impl Rig {
@@ -78,23 +90,47 @@ impl Rig {
             wire: BTreeMap::new(),
             queued: BTreeMap::new(),
             deaf: Vec::new(),
+            sips: BTreeMap::new(),
             paused: BTreeMap::new(),
             want_sent: BTreeMap::new(),
             closed: Vec::new(),
             own: VecDeque::new(),
             store: MemoryStore::new(1),
+            held: None,
             answers: Vec::new(),
             delivered: Vec::new(),
             late: None,
+            permissions: None,
+            tokens: Vec::new(),
             random: 0,
         };
-        let shard = Shard::new(WorkerId(0), Arc::new(config));
-        Self { shard, effects, clients: BTreeMap::new(), opened: 0 }
+        let config = Arc::new(config);
+        let shard = Shard::new(WorkerId(0), config.clone());
+        Self { config, shard, effects, clients: BTreeMap::new(), opened: 0 }
+    }
+
+    /// The process ends and is started again; every connection is gone, and the logs are, unless
+    /// they survive.
+    pub(crate) fn restart(&mut self, survive: bool) {
+        self.shard = Shard::new(WorkerId(0), self.config.clone());
+        self.clients.clear();
+        self.effects.wire.clear();
+        self.effects.queued.clear();
+        self.effects.want_sent.clear();
+        self.effects.own.clear();
+        if !survive {
+            self.effects.store = MemoryStore::new(u64::from(self.opened) + 2);
+        }
     }
 
     /// A connection that offered the subprotocol, or one that did not.
     pub(crate) fn open(&mut self, hello: bool) -> Client {
-        self.open_at(Endpoint::Session, hello, None)
+        self.open_as(Endpoint::Session, hello, None, None)
+    }
+
+    /// One that brought a token with its handshake.
+    pub(crate) fn open_with(&mut self, hello: bool, token: Option<&str>) -> Client {
+        self.open_as(Endpoint::Session, hello, None, token)
     }
 
     /// One that agreed to compression.
@@ -104,13 +140,24 @@ impl Rig {
         hello: bool,
         deflate: Option<Agreed>,
     ) -> Client {
+        self.open_as(endpoint, hello, deflate, None)
+    }
+
+    fn open_as(
+        &mut self,
+        endpoint: Endpoint,
+        hello: bool,
+        deflate: Option<Agreed>,
+        token: Option<&str>,
+    ) -> Client {
         self.opened += 1;
         let conn = ConnId { index: self.opened, generation: 7 };
         let websocket = websocket::Connection::client([1; 32]);
         let websocket = deflate.into_iter().fold(websocket, websocket::Connection::with_deflate);
         self.clients.insert(conn.index, websocket);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-        let open = Open { conn, endpoint, deflate, hello, peer, credentials: None };
+        let credentials = token.map(|token| Credentials::Token(token.into()));
+        let open = Open { conn, endpoint, deflate, hello, peer, credentials };
         self.shard.on_open(open, self.effects.now, &mut self.effects);
         self.settle();
         Client(conn)
@@ -172,17 +219,25 @@ impl Rig {
 
     /// Everything that came since the last time.
     pub(crate) fn hear(&mut self, client: Client) -> Vec<Value> {
+        let parse = |text: String| serde_json::from_str(&text).unwrap();
+        self.texts(client).into_iter().map(parse).collect()
+    }
+
+    /// The same as it came.
+    pub(crate) fn texts(&mut self, client: Client) -> Vec<String> {
         let mut bytes = self.effects.wire.remove(&client.0.index).unwrap_or_default();
         let websocket = self.clients.get_mut(&client.0.index).unwrap();
         let limits = websocket::Limits { message_bytes: 1 << 24, fragments: 1 };
         let (mut input, mut replies, mut heard) = (&mut bytes[..], Vec::new(), Vec::new());
         while let Some(event) = websocket.receive(&limits, &mut input, &mut replies) {
             match event {
-                websocket::Event::Text(text) => heard.push(serde_json::from_str(text).unwrap()),
+                websocket::Event::Text(text) => heard.push(text.to_owned()),
                 websocket::Event::Closed { code, .. } => {
-                    heard.push(json!({"closed": code.map(websocket::CloseCode::get)}));
+                    let code = code.map(websocket::CloseCode::get);
+                    heard.push(json!({"closed": code}).to_string());
                 }
-                websocket::Event::Ping(_) => heard.push(json!("ping")),
+                websocket::Event::Ping(_) => heard.push(json!("ping").to_string()),
+                websocket::Event::Pong(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -198,10 +253,72 @@ impl Rig {
         self.settle();
     }
 
+    /// Bytes that the server has queued for it.
+    pub(crate) fn queued(&self, client: Client) -> usize {
+        self.effects.queued(client.0)
+    }
+
+    pub(crate) fn is_paused(&self, client: Client) -> bool {
+        self.effects.paused.get(&client.0.index).copied().unwrap_or_default()
+    }
+
+    /// The client reads so many bytes more and stops again.
+    pub(crate) fn sip(&mut self, client: Client, bytes: usize) {
+        self.effects.sips.insert(client.0.index, bytes);
+        self.settle();
+    }
+
+    /// What the HTTP API is answered when it publishes a number.
+    pub(crate) fn broadcast(&mut self, room: &str, n: u64) -> ApiAnswer {
+        let room = RoomName::parse(room).unwrap();
+        let publication = Arc::new(Publication {
+            kind: "m".into(),
+            payload: Bytes::from(n.to_string()),
+            time_ms: self.effects.now.wall_ms,
+            from: None,
+            key: None,
+        });
+        let principal = "k:test".into();
+        let request = ApiRequest::Publish { room, publication, ephemeral: false, principal };
+        let mail = Mail::Api { api: ApiId(2), request };
+        self.shard.on_mail(mail, self.effects.now, &mut self.effects);
+        self.settle();
+        self.effects.answers.pop().expect("an answer")
+    }
+
+    /// The store answers what it was asked since, with what came of it or with this.
+    pub(crate) fn stored(&mut self, instead: Option<StoreError>) {
+        for request in self.effects.held.take().into_iter().flatten() {
+            let completion = match (&request, instead) {
+                (Request::Append { token, .. }, Some(error)) => {
+                    let token = *token;
+                    if error == StoreError::Unknown {
+                        // It was done; what is lost is the answer.
+                        self.effects.store.handle(request, self.effects.now.wall_ms);
+                    }
+                    Completion::Appended { token, result: Err(error) }
+                }
+                _ => self.effects.store.handle(request, self.effects.now.wall_ms),
+            };
+            self.effects.own.push_back(Mail::Stored(completion));
+        }
+        self.settle();
+    }
+
     /// The socket breaks.
     pub(crate) fn break_off(&mut self, client: Client) {
         self.shard.on_close(client.0, self.effects.now, &mut self.effects);
         self.settle();
+    }
+
+    /// The client ends it with this code, and hears no more.
+    pub(crate) fn hang_up(&mut self, client: Client, code: u16) {
+        let code = websocket::CloseCode::new(code).unwrap();
+        let mut bytes = Vec::new();
+        let websocket = self.clients.get_mut(&client.0.index).unwrap();
+        websocket.close(code, "", &mut bytes).unwrap();
+        self.bytes(client, &mut bytes);
+        self.break_off(client);
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {
@@ -260,12 +377,34 @@ impl Rig {
     }
 }
 
+/// A good token of a user that says no more.
+pub(crate) fn user_token(user: &str) -> AuthOutcome {
+    AuthOutcome::User {
+        user: user.into(),
+        info: None,
+        grants: Grants::default(),
+        expires_at_ms: None,
+    }
+}
+
 impl Rigged {
     /// Writes what can be written; says whose mark was reached.
     fn write(&mut self) -> Vec<ConnId> {
         for (index, queue) in &mut self.queued {
+            let wire = self.wire.entry(*index).or_default();
             if !self.deaf.iter().any(|client| client.0.index == *index) {
-                self.wire.entry(*index).or_default().extend(queue.drain(..).flatten());
+                wire.extend(queue.drain(..).flatten());
+            }
+            let mut left = self.sips.remove(index).unwrap_or_default();
+            while left > 0
+                && let Some(chunk) = queue.front_mut()
+            {
+                let taken = chunk.split_to(left.min(chunk.len()));
+                left -= taken.len();
+                wire.extend(taken);
+                if chunk.is_empty() {
+                    queue.pop_front();
+                }
             }
         }
         let reached = |(index, mark): (&u32, &usize)| {
@@ -320,6 +459,9 @@ impl Effects for Rigged {
     fn want_mail_room(&mut self, _: WorkerId) {}
 
     fn submit(&mut self, request: Request) {
+        if let Some(held) = &mut self.held {
+            return held.push_back(request);
+        }
         let completion = self.store.handle(request, self.now.wall_ms);
         self.own.push_back(Mail::Stored(completion));
     }
@@ -329,6 +471,9 @@ impl Effects for Rigged {
             late.push(question.token);
             return None;
         }
+        if let Some(config) = &self.permissions {
+            return Some(decide(config, question));
+        }
         Some(if question.room.as_str() == "no" { Verdict::Deny } else { Verdict::Allow })
     }
 
@@ -336,6 +481,9 @@ impl Effects for Rigged {
     /// out at will.
     fn authenticate(&mut self, _: ConnId, credentials: &Credentials) -> Option<AuthOutcome> {
         let Credentials::Token(token) = credentials else { return Some(AuthOutcome::Guest) };
+        if let Some((_, outcome)) = self.tokens.iter().find(|(known, _)| **known == **token) {
+            return Some(outcome.clone());
+        }
         let said = |name: &'static str| {
             token.split(' ').filter_map(move |part| part.strip_prefix(name)).map(Box::<str>::from)
         };
@@ -353,8 +501,8 @@ impl Effects for Rigged {
 
     fn entropy(&mut self, out: &mut [u8]) {
         for byte in out {
-            self.random = self.random.wrapping_mul(5).wrapping_add(37);
-            *byte = self.random;
+            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = (self.random >> 33) as u8;
         }
     }
 }
