@@ -239,7 +239,9 @@ impl Shard {
         let publication = &pending.publication;
         let outcome = match result {
             Ok(appended) => {
-                if !appended.duplicate {
+                if appended.duplicate {
+                    self.reach(id, &appended, fx);
+                } else {
                     self.counters.publications += 1;
                     self.place(id, &appended, publication, pending.at_us, fx);
                 }
@@ -312,6 +314,17 @@ impl Shard {
         }
         if full {
             self.flush(id, fx);
+        }
+    }
+
+    /// A repeated key may be the first that is heard of its place: what came of the publication
+    /// before was never known, and members have to read it.
+    fn reach(&mut self, id: HomeId, appended: &Appended, fx: &mut impl Effects) {
+        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Log::Open { epoch, head } = &home.log else { return };
+        if appended.epoch != *epoch || appended.offset > *head {
+            let position = Position::new(appended.epoch.clone(), appended.offset);
+            self.move_to(id, &position, fx);
         }
     }
 
