@@ -460,13 +460,20 @@ impl Shard {
         self.advance(conn, local, now, fx);
     }
 
-    /// What a page has for members that stand at `after`.
+    /// What a page has for members that stand at `after`: as many bytes as were asked for.
+    ///
+    /// The log counts bytes of what it keeps, and small publications are many times as long once
+    /// they are delivered; what is left over is read again.
     fn encode_page(&mut self, room: &RoomName, page: &Page, after: Offset) -> Encoded {
+        let bytes = self.fetch_bytes();
         let mut plain = Vec::new();
         let (mut count, mut last) = (0, after);
         for (offset, publication) in &page.publications {
             if *offset != last + 1 {
                 continue;
+            }
+            if plain.len() >= bytes && count > 0 {
+                break;
             }
             self.text.clear();
             let place = Some((&page.standing.epoch, *offset));

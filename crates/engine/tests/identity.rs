@@ -4,8 +4,8 @@ mod rig;
 
 use clarion_engine::config::{Config, RoomRule, RoomSettings};
 use clarion_engine::effects::{AuthOutcome, Grants};
-use rig::{Rig, config};
 use clarion_protocol::Pattern;
+use rig::{Rig, config};
 use serde_json::{Value, json};
 
 /// Makes a token good for so long.

@@ -2,9 +2,9 @@
 
 mod rig;
 
-use rig::{Client, Rig, config};
 use clarion_protocol::RoomName;
 use clarion_store::StoreError;
+use rig::{Client, Rig, config};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use clarion_engine::config::{
     Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
 };
-use clarion_engine::effects::{
-    AuthOutcome, Credentials, Effects, Grants, Question, Verdict,
-};
+use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Grants, Question, Verdict};
 use clarion_engine::mail::{ApiAnswer, ApiRequest, ClientRow};
 use clarion_engine::permission::decide;
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
