@@ -16,6 +16,8 @@ LOCKED := $(if $(CI),--locked)
 SDK := sdks/typescript
 WEB := web
 PYTHON := .venv/bin/python
+# Lints and format of what is written in Python.
+ruff = $(PYTHON) -m ruff check --quiet $(1) && $(PYTHON) -m ruff format --quiet --check $(1)
 
 # Which binary the tests start. For them only: the server takes no setting that it does not know.
 test-blackbox test-autobahn test-browser conformance: export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
@@ -65,6 +67,7 @@ check: ## Format, lints, and all tests of the crates: what to run before every c
 	@scripts/bootstrap rust lint
 	cargo fmt --all --check
 	@scripts/invariants
+	@scripts/sentences
 	cargo clippy $(LOCKED) --quiet --workspace --all-targets -- -D warnings
 	cargo test $(LOCKED) --quiet --workspace
 
@@ -89,7 +92,7 @@ test-web: web
 .PHONY: test-blackbox
 test-blackbox: debug ## The real binary, through its sockets.
 	@scripts/bootstrap python node
-	$(PYTHON) -m ruff check --quiet tests && $(PYTHON) -m ruff format --quiet --check tests
+	$(call ruff,tests) && $(call ruff,--config tests/ruff.toml scripts/sentences)
 	$(PYTHON) -m pytest tests/blackbox
 
 .PHONY: test-autobahn
@@ -129,11 +132,12 @@ lint: ## Formatters and linters of all languages, nothing else.
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --quiet --workspace --all-targets -- -D warnings
 	@scripts/invariants
+	@scripts/sentences
 	cd $(SDK) && npm run --silent lint && npm run --silent typecheck
 	cd $(WEB) && npm run --silent lint && npm run --silent typecheck
 	cd tests/browser && node_modules/.bin/biome check .
-	$(PYTHON) -m ruff check --quiet tests && $(PYTHON) -m ruff format --quiet --check tests
-	bash -n scripts/* .ci/run
+	$(call ruff,tests) && $(call ruff,--config tests/ruff.toml scripts/sentences)
+	bash -n $(filter-out scripts/sentences,$(wildcard scripts/*)) .ci/run
 
 .PHONY: bench
 bench: ## Measure against the bare baselines; keep the machine quiet.

@@ -12,6 +12,7 @@ from support.server import wait_until
 PROTECTED = [("GET", "/stats"), ("GET", "/clients"), ("POST", "/broadcast"), ("GET", "/metrics")]
 
 
+# [7.refusals]
 @pytest.mark.parametrize(("method", "path"), PROTECTED)
 @pytest.mark.parametrize("key", [None, "wrong-key-0123456789", "", "blackbox-0123456789abcdeF"])
 def test_without_the_key_everything_is_401(curl, method, path, key):
@@ -90,6 +91,7 @@ def test_clients_are_listed(start, connect, curl):
     assert "ticket" not in json.dumps(answer)
 
 
+# [1.name.http]
 def test_clients_come_in_pages_and_by_room_and_user(start, connect, curl):
     server = start()
     sessions = [connect(server) for _ in range(11)]
@@ -155,6 +157,7 @@ def test_broadcast_to_a_room(connect, curl, room):
         assert "from" not in message["metadata"]
 
 
+# [1.all.publish]
 def test_broadcast_without_a_room_goes_to_everybody(start, connect, curl):
     server = start()
     sessions = [connect(server) for _ in range(6)]
@@ -167,6 +170,7 @@ def test_broadcast_without_a_room_goes_to_everybody(start, connect, curl):
         assert "offset" not in message["metadata"]
 
 
+# [1.client.publish]
 def test_broadcast_to_one_connection(connect, curl):
     ada, bob = connect(), connect()
     room = f"$client/{ada.client}"
@@ -178,6 +182,7 @@ def test_broadcast_to_one_connection(connect, curl):
     assert curl("/broadcast", body=gone).json["members"] == 0
 
 
+# [1.user.publish]
 def test_broadcast_to_one_user(connect, curl):
     ada, bob = connect(), connect()
     room = f"$user/guest:{ada.client}"
@@ -187,6 +192,7 @@ def test_broadcast_to_one_user(connect, curl):
     bob.nothing_of("m")
 
 
+# [5.7.keeps] [1.user.queue]
 def test_a_users_room_keeps_what_nobody_was_there_for(curl, room):
     user = "user-" + room.replace("/", "-")[:60]
     body = {"type": "m", "payload": 1, "metadata": {"room": f"$user/{user}"}}
@@ -207,6 +213,7 @@ def test_broadcast_may_say_for_whom_it_speaks(connect, curl, room):
     assert message["metadata"]["from"]["user"] == f"guest:{session.client}"
 
 
+# [5.4.key]
 def test_broadcast_with_a_key_is_one_publication(connect, curl, room):
     body = {"type": "m", "payload": 1, "metadata": {"room": room, "key": "k"}}
     first, again = curl("/broadcast", body=body).json, curl("/broadcast", body=body).json
@@ -225,6 +232,7 @@ def test_broadcast_keeps_the_bytes_of_a_payload(connect, curl, room):
     assert session.publications(room, 1)[0].payload_text == payload
 
 
+# [6.api]
 @pytest.mark.parametrize(
     ("body", "name", "field"),
     [

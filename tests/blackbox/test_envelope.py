@@ -18,6 +18,7 @@ PUBLICATIONS = {n: f for n, f in GOOD.items() if f["meaning"]["command"] == "pub
 COMMANDS = {n: f for n, f in GOOD.items() if f["meaning"]["command"] not in ("publish", "$hello")}
 
 
+# [2.error.address] [2.error.limit]
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_frame_is_refused_by_name_field_and_limit(peer, name):
     frame = BAD[name]

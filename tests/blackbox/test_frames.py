@@ -111,6 +111,7 @@ def test_too_many_fragments_are_too_many(peer):
     assert session.closed()[0] == 1009
 
 
+# [2.binary]
 def test_binary_is_unsupported(peer):
     session = peer()
     session.frame(BINARY, b"{}")

@@ -61,6 +61,7 @@ def refused(server, data, status):
     return answer, problem
 
 
+# [7.paths]
 def test_a_good_request_becomes_a_connection(server):
     answer = Answer(server, request(server))
     assert answer.status == 101
@@ -70,6 +71,7 @@ def test_a_good_request_becomes_a_connection(server):
     assert answer.header("Connection").lower() == "upgrade"
 
 
+# [7.paths]
 @pytest.mark.parametrize(
     "changes",
     [
@@ -91,6 +93,7 @@ def test_requests_may_differ_in_what_does_not_matter(server, changes):
     assert answer.header("Sec-WebSocket-Extensions") is None
 
 
+# [2.subprotocol.unknown] [7.refusals] [7.problem]
 @pytest.mark.parametrize(
     ("changes", "status", "word"),
     [
@@ -123,6 +126,7 @@ def test_a_request_that_breaks_a_rule_is_told_which(server, changes, status, wor
         assert answer.header("Upgrade").lower() == "websocket"
 
 
+# [7.paths] [7.refusals]
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 def test_only_get_opens_a_connection(server, method):
     data = request(server, method=method, Content_Length="0")
@@ -135,6 +139,7 @@ def test_http_1_0_cannot_upgrade(server):
     assert answer.status in (400, 426, 505), answer.head
 
 
+# [6.http] [7.refusals]
 @pytest.mark.parametrize(
     "origin",
     ["http://evil.example", "null", "http://127.0.0.1.evil.example", "https://localhost.evil"],
@@ -161,11 +166,13 @@ def test_other_origins_can_be_allowed(start):
         refused(server, request(server, Origin=origin), 403)
 
 
+# [7.paths]
 def test_the_echo_is_only_there_when_it_is_switched_on(start, server):
     assert Answer(server, request(server, path="/echo")).status == 101
     refused(start(), request(start(), path="/echo"), 404)
 
 
+# [7.problem]
 @pytest.mark.parametrize(
     "garbage",
     [
@@ -188,6 +195,7 @@ def test_garbage_before_the_handshake_is_answered_or_cut_off(server, garbage):
     assert data == b"" or data.startswith(b"HTTP/1.1 400 "), data
 
 
+# [7.refusals]
 def test_headers_of_100_kilobytes_are_431(server):
     data = request(server, X_Large="x" * 100_000)
     with open_socket(server) as sock:
@@ -199,6 +207,7 @@ def test_headers_of_100_kilobytes_are_431(server):
     assert head.startswith(b"HTTP/1.1 431 "), head
 
 
+# [7.refusals]
 def test_many_headers_are_431(server):
     data = request(server, **{f"X_{n}": "1" for n in range(2000)})
     answer = Answer(server, data)
@@ -262,6 +271,7 @@ def test_a_body_is_no_part_of_a_handshake(server):
     assert Answer(server, data).status in (101, 400)
 
 
+# [7.refusals]
 def test_an_ordinary_request_at_the_endpoint_is_told_to_upgrade(server):
     data = b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answer, _ = refused(server, data, 426)
@@ -287,6 +297,7 @@ def test_several_requests_on_one_connection(server):
         assert head.startswith(b"HTTP/1.1 101 ")
 
 
+# [6.http] [7.refusals]
 def test_over_the_limit_of_connections_the_handshake_is_503(start, peer):
     server = start({"limits": {"connections": 2}})
     first = peer(server)

@@ -17,6 +17,7 @@ PUBLISHERS, EACH, MEMBERS, ROOMS = 6, 150, 8, 3
 CRAMPED = {"mailbox_bytes": 65_536, "outbox_bytes": 4_096, "commands": 4}
 
 
+# [5.1.order] [5.2.seam] [5.5]
 @pytest.mark.parametrize("limits", [{}, CRAMPED], ids=["roomy", "cramped"])
 def test_every_member_sees_every_room_in_one_order_without_a_hole(start, peer, room, limits):
     size = {"match": "**", "size": 10_000}
@@ -105,6 +106,7 @@ def polled(server):
     return result
 
 
+# [5.5] [1.unlogged]
 def test_unlogged_publications_of_one_connection_keep_their_order(peer, room):
     room = f"unlogged/{room}"
     members = [peer() for _ in range(4)]
@@ -120,6 +122,7 @@ def test_unlogged_publications_of_one_connection_keep_their_order(peer, room):
             assert [n for who, n in payloads if who == number] == list(range(200))
 
 
+# [3.order]
 def test_commands_for_one_room_run_in_order(peer, room):
     session = peer()
     for n in range(50):

@@ -30,6 +30,7 @@ def gather(session, room, until):
             return payload
 
 
+# [3.join.members] [4.members] [4.members.snapshot] [4.entry.left]
 def test_a_join_brings_the_snapshot_and_changes_follow(start, connect, room):
     server = start(FAST)
     ada, bob = connect(server), connect(server)
@@ -49,6 +50,7 @@ def test_a_join_brings_the_snapshot_and_changes_follow(start, connect, room):
     assert change["count"] == 1
 
 
+# [4.members]
 def test_whoever_does_not_ask_is_not_told(start, connect, room):
     server = start(FAST)
     ada, bob = connect(server), connect(server)
@@ -60,6 +62,7 @@ def test_whoever_does_not_ask_is_not_told(start, connect, room):
     ada.nothing_of("$members")
 
 
+# [4.members.merged]
 def test_a_crowd_is_told_in_few_messages(start, connect, room):
     server = start({"presence": {"interval": "300ms"}})
     ada = connect(server)
@@ -76,6 +79,7 @@ def test_a_crowd_is_told_in_few_messages(start, connect, room):
     assert messages <= 3, f"{messages} messages for {len(crowd)} joins"
 
 
+# [3.members.pages] [3.members]
 def test_members_can_be_asked_for_in_pages(connect, room):
     sessions = [connect() for _ in range(5)]
     for session in sessions:
@@ -94,6 +98,7 @@ def test_members_can_be_asked_for_in_pages(connect, room):
     assert seen == expected
 
 
+# [3.state] [3.state.ends] [3.state.size]
 def test_state_is_shown_and_ends_with_the_membership(start, connect, room):
     server = start(FAST)
     ada, bob = connect(server), connect(server)
@@ -130,6 +135,7 @@ def test_state_and_members_of_a_room_one_is_not_in(connect, room):
     assert session.request("$members", {}, room=room)["count"] == 0
 
 
+# [3.session.ended]
 def test_closing_with_1000_ends_presence_at_once(start, connect, room):
     server = start({"presence": {"interval": "50ms"}, "session": {"ttl": "60s"}})
     ada, bob = connect(server), connect(server)
@@ -141,6 +147,7 @@ def test_closing_with_1000_ends_presence_at_once(start, connect, room):
     assert clients(change["left"]) == {bob.client}
 
 
+# [3.session.grace]
 def test_a_killed_client_stays_for_its_grace_and_then_leaves(start, connect, peer, room):
     server = start(FAST)
     ada, bob = connect(server), peer(server)
@@ -155,6 +162,7 @@ def test_a_killed_client_stays_for_its_grace_and_then_leaves(start, connect, pee
     assert change["count"] == 1
 
 
+# [3.resume]
 def test_a_session_that_comes_back_in_time_never_left(start, connect, peer, room):
     server = start({"presence": {"interval": "50ms"}, "session": {"ttl": "60s"}})
     ada, bob = connect(server), peer(server)
@@ -174,6 +182,7 @@ def test_a_session_that_comes_back_in_time_never_left(start, connect, peer, room
     assert not change["left"]
 
 
+# [4.members.large] [3.join.members]
 def test_in_a_large_room_only_numbers_are_told(start, connect, room):
     server = start({"presence": {"interval": "50ms", "detail_max": 3}})
     sessions = [connect(server) for _ in range(5)]

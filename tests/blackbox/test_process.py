@@ -156,6 +156,7 @@ def test_an_api_key_is_made_shown_once_and_kept_private(tmp_path):
     assert server.log().count(key) == 1
 
 
+# [7.secret]
 def test_secrets_and_payloads_are_not_logged(start, connect, peer):
     server = start({"log": {"level": "debug"}})
     session = connect(
@@ -219,6 +220,7 @@ def test_what_is_queued_is_flushed_before_the_end(start, peer):
     assert server.wait() == 0
 
 
+# [7.refusals]
 def test_while_it_ends_nobody_new_comes_in(start, peer):
     server = start({"shutdown": {"deadline": "20s"}, "limits": {"close": "10s"}})
     # Its close frame is not answered, so the server stays for a while.

@@ -10,6 +10,7 @@ from support.peer import ConnectionEnded
 from support.server import wait_until
 
 
+# [3.resume] [5.8] [3.ticket]
 def test_a_ticket_brings_back_the_session_its_rooms_and_their_positions(connect, peer, room):
     first, other = f"{room}/a", f"{room}/b"
     ada, bob = connect(), peer()
@@ -36,6 +37,7 @@ def test_a_ticket_brings_back_the_session_its_rooms_and_their_positions(connect,
     assert [m["payload"] for m in again.publications(other, 1)] == [2]
 
 
+# [3.resume]
 def test_the_wanted_rooms_are_the_complete_set(connect, peer, room):
     ada, bob = connect(), peer()
     bob.join(f"{room}/a")
@@ -49,6 +51,7 @@ def test_the_wanted_rooms_are_the_complete_set(connect, peer, room):
     again.nothing_of("m")
 
 
+# [3.resume.newer]
 def test_a_newer_resume_closes_the_older_connection(peer, room):
     old = peer()
     old.join(room)
@@ -60,6 +63,7 @@ def test_a_newer_resume_closes_the_older_connection(peer, room):
     assert new.publications(room, 1)[0]["payload"] == 1
 
 
+# [3.resume.newer]
 @pytest.mark.parametrize("round", range(5))
 def test_of_racing_resumes_one_stays_and_works(connect, peer, room, round):
     origin = connect()
@@ -90,6 +94,7 @@ def test_of_racing_resumes_one_stays_and_works(connect, peer, room, round):
     assert winner.publications(room, 1)[0]["payload"] == f"to the winner {round}"
 
 
+# [3.resume.forged] [3.ticket]
 def test_what_is_not_a_ticket_of_ours_is_a_new_session(peer):
     first = peer()
     ticket = first.welcome["ticket"]
@@ -104,6 +109,7 @@ def test_what_is_not_a_ticket_of_ours_is_a_new_session(peer):
     first.fence()
 
 
+# [3.ticket]
 def test_a_ticket_is_good_until_it_expires(start, connect, peer):
     server = start({"session": {"ttl": "1s"}})
     session = connect(server)
@@ -117,6 +123,7 @@ def test_a_ticket_is_good_until_it_expires(start, connect, peer):
     wait_until(expired, "the ticket to expire")
 
 
+# [3.ticket.stateless] [5.1.epoch]
 def test_a_ticket_survives_a_restart_and_the_rooms_have_new_logs(start, peer):
     server = start()
     session = peer(server)

@@ -8,6 +8,7 @@ from support.peer import TEXT, encode
 from support.session import ABSENT, Refused
 
 
+# [2.publication] [2.all-three] [2.type.dollar] [3.publish] [3.own] [2.units] [4.reply]
 def test_a_publication_is_acknowledged_and_delivered_to_all_members(connect, room):
     ada, bob = connect(), connect()
     first = ada.join(room)
@@ -28,6 +29,7 @@ def test_a_publication_is_acknowledged_and_delivered_to_all_members(connect, roo
         assert (metadata["room"], metadata["epoch"], metadata["offset"]) == (room, epoch, 1)
 
 
+# [3.membership]
 def test_publishing_needs_no_membership_and_brings_none(connect, room):
     ada, bob = connect(), connect()
     bob.join(room)
@@ -36,6 +38,7 @@ def test_publishing_needs_no_membership_and_brings_none(connect, room):
     ada.nothing_of("m")
 
 
+# [2.payload.bytes] [2.payload.unchanged]
 @pytest.mark.parametrize(
     "payload",
     [
@@ -58,6 +61,7 @@ def test_the_bytes_of_a_payload_are_not_touched(peer, room, payload):
     assert json.dumps(history["publications"][0]["payload"]) == json.dumps(json.loads(payload))
 
 
+# [2.payload.any]
 def test_an_absent_payload_is_null(connect, room):
     session = connect()
     session.join(room)
@@ -65,6 +69,7 @@ def test_an_absent_payload_is_null(connect, room):
     assert session.publications(room, 1)[0].payload_text == "null"
 
 
+# [3.history] [3.history.newest] [3.history.zero] [3.count.more] [3.history.reply]
 def test_history_pages_forwards_and_backwards(connect, room):
     session = connect()
     for n in range(1, 26):
@@ -86,6 +91,7 @@ def test_history_pages_forwards_and_backwards(connect, room):
     assert page(before={"epoch": epoch, "offset": 3}, limit=2) == ([1, 2], False)
 
 
+# [3.history.envelope]
 def test_history_is_the_whole_envelope_as_it_was_delivered(connect, room):
     ada, bob = connect(), connect()
     bob.join(room)
@@ -95,6 +101,7 @@ def test_history_is_the_whole_envelope_as_it_was_delivered(connect, room):
     assert page["publications"] == [delivered]
 
 
+# [3.history.epoch]
 def test_history_of_another_epoch_carries_the_position(connect, room):
     session = connect()
     session.publish(room, 1)
@@ -105,6 +112,7 @@ def test_history_of_another_epoch_carries_the_position(connect, room):
     assert error["epoch"] == session.request("$history", {"limit": 0}, room=room)["epoch"]
 
 
+# [1.history] [3.join]
 def test_join_replays_the_last_and_goes_on_live(connect, room):
     ada, bob = connect(), connect()
     for n in range(1, 6):
@@ -115,6 +123,7 @@ def test_join_replays_the_last_and_goes_on_live(connect, room):
     assert [p["payload"] for p in bob.publications(room, 3)] == [4, 5, 6]
 
 
+# [1.recover] [3.join]
 def test_join_after_a_position_recovers_everything_since(connect, room):
     ada, bob = connect(), connect()
     for n in range(1, 8):
@@ -125,6 +134,7 @@ def test_join_after_a_position_recovers_everything_since(connect, room):
     assert [p["payload"] for p in bob.publications(room, 5)] == [4, 5, 6, 7, 8]
 
 
+# [3.join.nothing]
 def test_join_at_the_head_recovers_with_nothing_to_replay(connect, room):
     ada, bob = connect(), connect()
     epoch = ada.publish(room, 1)["epoch"]
@@ -133,6 +143,7 @@ def test_join_at_the_head_recovers_with_nothing_to_replay(connect, room):
     bob.nothing_of("m")
 
 
+# [3.join.unknown]
 @pytest.mark.parametrize("after", [{"epoch": "another", "offset": 1}, {"offset": 99}])
 def test_join_after_what_never_was_does_not_recover(connect, room, after):
     ada, bob = connect(), connect()
@@ -142,6 +153,7 @@ def test_join_after_what_never_was_does_not_recover(connect, room, after):
     assert reply["recovered"] is False
 
 
+# [3.join.both]
 def test_join_after_what_was_trimmed_says_so(connect, room):
     room = f"short/{room}"
     ada, bob, carol = connect(), connect(), connect()
@@ -156,6 +168,7 @@ def test_join_after_what_was_trimmed_says_so(connect, room):
     assert ada.request("$history", {"limit": 0}, room=room)["first"] == 11
 
 
+# [3.leave] [3.leave.after]
 def test_leave_ends_delivery(connect, room):
     ada, bob = connect(), connect()
     bob.join(room)
@@ -170,6 +183,7 @@ def test_leave_ends_delivery(connect, room):
     assert bob.publications(room, 1)[0]["payload"] == 3
 
 
+# [3.join.twice] [6.names]
 def test_joining_twice_and_leaving_a_strangers_room_are_refused(connect, room):
     session = connect()
     session.join(room)
@@ -180,6 +194,7 @@ def test_joining_twice_and_leaving_a_strangers_room_are_refused(connect, room):
     assert (error["code"], error["name"]) == (404, "not_joined")
 
 
+# [3.rooms.limit]
 def test_a_connection_can_be_in_so_many_rooms_and_no_more(start, connect):
     server = start({"limits": {"rooms": 3}})
     session = connect(server)
@@ -192,6 +207,7 @@ def test_a_connection_can_be_in_so_many_rooms_and_no_more(start, connect):
     session.join("room/3")
 
 
+# [5.4.key]
 def test_a_repeated_key_is_one_publication(connect, room):
     session = connect()
     session.join(room)
@@ -203,6 +219,7 @@ def test_a_repeated_key_is_one_publication(connect, room):
     assert [p["payload"] for p in session.publications(room, 2)] == ["once", "other"]
 
 
+# [5.4.flight]
 def test_keys_in_flight_wait_for_the_first(peer, room):
     session = peer()
     # In one write, so that all of them are under way at once.
@@ -225,6 +242,7 @@ def test_a_key_is_its_users_own(connect, room):
     assert ada.publish(f"{room}/other", 3, key="k").get("duplicate") is None
 
 
+# [1.unlogged]
 def test_ephemeral_publications_have_no_place(connect, room):
     ada, bob = connect(), connect()
     ada.join(room)
@@ -242,6 +260,7 @@ def test_ephemeral_publications_have_no_place(connect, room):
     assert ada.request("$history", {"limit": 9}, room=room)["offset"] == 2
 
 
+# [2.metadata.members]
 def test_ephemeral_without_echo_goes_to_the_others(connect, room):
     ada, bob = connect(), connect()
     ada.join(room)
@@ -252,6 +271,7 @@ def test_ephemeral_without_echo_goes_to_the_others(connect, room):
     assert ada.publications(room, 1)[0]["payload"] == "to all"
 
 
+# [1.unlogged] [1.log.kinds] [3.join.unlogged] [5.4.unlogged] [3.publish]
 def test_a_room_without_log_delivers_and_keeps_nothing(connect, room):
     room = f"unlogged/{room}"
     ada, bob = connect(), connect()
@@ -270,6 +290,7 @@ def test_a_room_without_log_delivers_and_keeps_nothing(connect, room):
     assert (error["code"], error["name"]) == (400, "key_needs_log")
 
 
+# [1.special.refused] [1.special.publish] [1.special.join] [1.client.publish]
 @pytest.mark.parametrize("name", ["$all", "$user/bob", "$group/staff", "$client/{client}"])
 def test_special_rooms_are_not_for_clients(connect, name):
     session = connect()
@@ -281,6 +302,7 @@ def test_special_rooms_are_not_for_clients(connect, name):
         assert (error["code"], error["name"]) == (400, "bad_room")
 
 
+# [6.delivery]
 def test_a_publication_too_large_to_deliver_is_its_publishers_problem(start, connect, room):
     server = start({"limits": {"delivery_bytes": 4096}})
     ada, bob = connect(server), connect(server)
@@ -292,6 +314,7 @@ def test_a_publication_too_large_to_deliver_is_its_publishers_problem(start, con
     bob.publications(room, 1)
 
 
+# [6.temporary]
 def test_publishing_faster_than_allowed_is_refused_with_a_time(start, connect, room):
     server = start({"limits": {"publish_per_s": 5}})
     session = connect(server)
@@ -314,6 +337,7 @@ def test_publishing_faster_than_allowed_is_refused_with_a_time(start, connect, r
     assert session.request("$history", {"limit": 0}, room=room)["offset"] == accepted
 
 
+# [4.error]
 def test_what_is_refused_without_id_is_named_by_room_key_and_command(connect):
     session = connect()
     session.send("m", 1, room="$all", key="k")
@@ -323,6 +347,7 @@ def test_what_is_refused_without_id_is_named_by_room_key_and_command(connect):
     assert error["payload"]["name"] in ("forbidden", "key_needs_log")
 
 
+# [4.error]
 def test_errors_without_id_are_told_once_a_second(connect):
     session = connect()
     for _ in range(50):
@@ -332,6 +357,7 @@ def test_errors_without_id_are_told_once_a_second(connect):
     assert len(errors) <= 2, f"{len(errors)} errors"
 
 
+# [1.special.publish] [1.user.publish]
 def test_settings_say_who_may_join_and_publish(start, connect):
     rooms = [
         {"match": "secret/**", "join": "nobody", "publish": "nobody"},
@@ -352,6 +378,7 @@ def test_settings_say_who_may_join_and_publish(start, connect):
     assert heard["metadata"]["from"]["user"] == ada.welcome["user"]
 
 
+# [4.rates]
 def test_other_commands_have_a_rate_of_their_own(start, connect, room):
     server = start({"limits": {"commands_per_s": 5}})
     session = connect(server)
@@ -369,6 +396,7 @@ def test_other_commands_have_a_rate_of_their_own(start, connect, room):
     session.publish(room, 1)
 
 
+# [4.rates.bytes]
 def test_whoever_sends_too_many_bytes_is_read_slowly_and_loses_nothing(start, connect, room):
     server = start({"limits": {"bytes_per_s": 100_000, "publish_per_s": 0}})
     session, other = connect(server), connect(server)

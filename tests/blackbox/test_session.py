@@ -8,6 +8,7 @@ from support.session import ABSENT
 CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
+# [3.welcome.once] [4.welcome] [3.session.client]
 def test_hello_is_answered_by_welcome_before_anything_else(peer):
     session = peer(say_hello=False)
     session.send("$hello", {"sdk": "blackbox/1"}, id="h")
@@ -31,12 +32,14 @@ def test_hello_is_answered_by_welcome_before_anything_else(peer):
     assert session.until(lambda m: m["type"] == "$pong", "$pong")["payload"] == [1]
 
 
+# [5.7.guest-room] [3.guest.id]
 def test_a_guest_is_joined_to_its_own_room(connect):
     session = connect()
     joined = session.push("$joined")
     assert joined["metadata"] == {"room": f"$user/guest:{session.client}"}
 
 
+# [2.subprotocol] [3.hello.none]
 def test_a_client_without_subprotocol_is_a_guest_and_welcomed_unasked(connect, room):
     session = connect(subprotocol=None)
     welcome = session.receive()
@@ -48,10 +51,12 @@ def test_a_client_without_subprotocol_is_a_guest_and_welcomed_unasked(connect, r
     assert session.refused("$hello", {})["name"] == "already_welcomed"
 
 
+# [7.paths]
 def test_both_paths_serve_the_protocol(connect):
     assert connect(path="/").welcome["client"] != connect(path="/ws").welcome["client"]
 
 
+# [3.hello.early]
 def test_commands_before_hello_are_refused_and_not_carried_out(connect, room):
     session = connect(say_hello=False)
     error = session.refused("m", 1, room=room)
@@ -60,6 +65,7 @@ def test_commands_before_hello_are_refused_and_not_carried_out(connect, room):
     assert session.request("$history", {"limit": 1}, room=room)["offset"] == 0
 
 
+# [3.hello.again]
 def test_a_second_hello_is_refused_and_changes_nothing(connect, room):
     session = connect()
     error = session.refused("$hello", {})
@@ -67,6 +73,7 @@ def test_a_second_hello_is_refused_and_changes_nothing(connect, room):
     assert session.publish(room, 1)["offset"] == 1
 
 
+# [3.hello.whole]
 def test_hello_is_read_whole_or_not_at_all(connect, room):
     session = connect(say_hello=False)
     error = session.refused("$hello", {"rooms": {room: {}, "no room": {}}})
@@ -75,6 +82,7 @@ def test_hello_is_read_whole_or_not_at_all(connect, room):
     assert session.push("$joined", room)
 
 
+# [3.credentials.invalid] [6.upgrade]
 def test_a_token_that_nobody_can_verify_is_refused_never_a_guest(peer):
     session = peer(say_hello=False)
     error = session.refused("$hello", {"token": "eyJhbGciOiJub25lIn0.e30."})
@@ -82,6 +90,7 @@ def test_a_token_that_nobody_can_verify_is_refused_never_a_guest(peer):
     assert session.closed()[0] == 4001
 
 
+# [3.hello.time] [3.hello.stays]
 def test_whoever_says_nothing_is_closed_after_the_handshake_time(start, peer):
     server = start({"limits": {"handshake": "300ms"}})
     silent = peer(server, say_hello=False)
@@ -93,6 +102,7 @@ def test_whoever_says_nothing_is_closed_after_the_handshake_time(start, peer):
     assert noisy.closed()[0] == 4001
 
 
+# [3.hello.none]
 def test_where_guests_are_not_allowed_a_client_has_to_say_hello(start, peer):
     server = start({"auth": {"guests": "never"}})
     guest = peer(server, say_hello=False)
@@ -104,6 +114,7 @@ def test_where_guests_are_not_allowed_a_client_has_to_say_hello(start, peer):
     assert silent.refused("m", 1, room="a")["name"] == "unauthenticated"
 
 
+# [3.ping] [4.pong]
 def test_ping_is_answered_with_the_same_payload_and_id(connect):
     session = connect()
     for payload in ({"a": [1, None]}, "text", 0, None):
@@ -114,6 +125,7 @@ def test_ping_is_answered_with_the_same_payload_and_id(connect):
     assert pong["metadata"] == {}
 
 
+# [6.upgrade]
 def test_a_token_of_the_handshake_is_refused_the_same_way(connect):
     session = connect(say_hello=False, headers={"Authorization": "Bearer nonsense"})
     session.send("$hello", {})
@@ -123,6 +135,7 @@ def test_a_token_of_the_handshake_is_refused_the_same_way(connect):
     assert session.closed()[0] == 4001
 
 
+# [4.heartbeat]
 def test_heartbeats_measure_the_round_trip_and_find_the_dead(start, connect, peer):
     server = start(
         {"heartbeat": {"interval": "100ms", "timeout": "300ms"}, "limits": {"close": "100ms"}}

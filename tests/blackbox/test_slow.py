@@ -25,6 +25,7 @@ def slow_peer(peer, server, room, **join):
     return session
 
 
+# [5.6.log]
 def test_a_slow_member_catches_up_from_the_log_and_delays_nobody(start, peer, room):
     server = start({"limits": SMALL, "rooms": [{"match": "**", "size": 4000, "bytes": 64 << 20}]})
     ada, bob, carol = peer(server), slow_peer(peer, server, room), peer(server)
@@ -45,6 +46,7 @@ def test_a_slow_member_catches_up_from_the_log_and_delays_nobody(start, peer, ro
     bob.nothing_of("$gap")
 
 
+# [5.6.drains]
 def test_what_the_log_lost_meanwhile_is_announced(start, peer, room):
     server = start({"limits": SMALL, "rooms": [{"match": "**", "size": 50}]})
     ada, bob = peer(server), slow_peer(peer, server, room)
@@ -65,6 +67,7 @@ def test_what_the_log_lost_meanwhile_is_announced(start, peer, room):
     assert gaps == 1
 
 
+# [5.6.gap]
 def test_in_a_room_without_log_a_slow_member_is_told_that_it_lost_something(start, peer, room):
     server = start({"limits": SMALL, "rooms": [{"match": "**", "log": "none"}]})
     ada, bob = peer(server), slow_peer(peer, server, room)
@@ -84,6 +87,7 @@ def test_in_a_room_without_log_a_slow_member_is_told_that_it_lost_something(star
     assert bob.until(lambda m: m["payload"] == "live", "what is live")
 
 
+# [5.6.closed] [5.6.behind]
 def test_whoever_stays_behind_for_too_long_is_closed(start, peer, room):
     server = start({"limits": {**SMALL, "slow_grace": "300ms", "close": "5s"}})
     ada, bob = peer(server), slow_peer(peer, server, room)
@@ -96,6 +100,7 @@ def test_whoever_stays_behind_for_too_long_is_closed(start, peer, room):
     wait_until(lambda: server.metric('clarion_closes_total{code="4108"}') == 1, "the count")
 
 
+# [5.6.bound]
 def test_the_memory_that_a_slow_member_costs_is_bounded(start, peer, room):
     server = start({"limits": SMALL, "rooms": [{"match": "**", "log": "none"}]})
     ada = peer(server)

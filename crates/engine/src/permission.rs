@@ -72,6 +72,7 @@ mod tests {
     const ALL: [Action; 5] =
         [Action::Join, Action::Publish, Action::History, Action::Members, Action::State];
 
+    // [1.special.publish] [1.client.publish] [4.groups.may] [3.guest.loopback]
     #[test]
     fn without_settings_plain_rooms_are_open_and_special_ones_are_not() {
         let config = config(&[]);
@@ -87,6 +88,7 @@ mod tests {
         }
     }
 
+    // [1.special.publish] [4.groups.may]
     #[test]
     fn settings_close_plain_rooms_and_open_special_ones_for_publishing() {
         let config = config(&[

@@ -125,6 +125,7 @@ mod tests {
         }
     }
 
+    // [3.ticket]
     #[test]
     fn a_ticket_says_what_was_put_in_until_it_expires() {
         let tickets = Tickets::new(&[1; 32]);
@@ -134,6 +135,7 @@ mod tests {
         assert_ne!(tickets.issue(&ticket(), [8; 8]), text);
     }
 
+    // [3.ticket] [3.resume.forged]
     #[test]
     fn another_key_or_any_changed_byte_is_refused() {
         let tickets = Tickets::new(&[1; 32]);

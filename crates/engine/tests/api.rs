@@ -39,6 +39,7 @@ fn say_in(rig: &mut Rig, client: Client, name: &str) {
     rig.say(client, &json!({"type": "m", "payload": 1, "metadata": {"room": name}}));
 }
 
+// [4.left] [3.leave.after]
 #[test]
 fn a_kicked_session_is_told_and_hears_no_more() {
     let mut rig = Rig::new(config());
@@ -82,6 +83,7 @@ fn a_user_is_kicked_on_all_devices_and_in_its_grace() {
     assert_eq!(members["payload"]["users"], 1);
 }
 
+// [4.joined] [4.rates.joined]
 #[test]
 fn the_api_makes_sessions_join_and_that_counts_in_no_limit() {
     let mut config = config();
@@ -114,6 +116,7 @@ fn special_rooms_are_not_the_apis_to_join_or_kick() {
     }
 }
 
+// [6.stop]
 #[test]
 fn an_operator_disconnects_with_4006() {
     let mut rig = Rig::new(config());
@@ -128,6 +131,7 @@ fn an_operator_disconnects_with_4006() {
     assert!(rig.hear(other).is_empty());
 }
 
+// [1.group.publish] [4.joined] [4.left] [4.groups]
 #[test]
 fn a_group_takes_sessions_in_and_out_while_they_are_here() {
     let mut rig = Rig::new(config());
@@ -154,6 +158,7 @@ fn session_of_guest(rig: &mut Rig) -> (Client, ClientId, Vec<Value>) {
     (client, id, heard)
 }
 
+// [1.group.publish] [3.hello.special] [4.groups]
 #[test]
 fn a_session_that_comes_finds_its_groups_and_goes_on_from_its_position() {
     let mut rig = Rig::new(config());
@@ -264,6 +269,7 @@ fn history_and_members_are_the_same_for_the_api() {
     assert_eq!(members.len(), 1);
 }
 
+// [3.members.pages]
 #[test]
 fn a_page_of_members_also_ends_by_bytes() {
     let mut config = config();

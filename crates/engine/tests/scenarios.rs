@@ -15,6 +15,7 @@ fn kinds(heard: &[Value]) -> Vec<&str> {
     heard.iter().map(|message| message["type"].as_str().unwrap_or("?")).collect()
 }
 
+// [3.hello.none]
 #[test]
 fn a_client_without_subprotocol_is_welcomed_as_a_guest_at_once() {
     let mut rig = Rig::new(config());
@@ -22,6 +23,7 @@ fn a_client_without_subprotocol_is_welcomed_as_a_guest_at_once() {
     assert_eq!(kinds(&rig.hear(client)), ["$welcome", "$joined"]);
 }
 
+// [3.hello.early] [3.hello.again]
 #[test]
 fn commands_behind_hello_wait_for_the_welcome() {
     let mut rig = Rig::new(config());
@@ -34,6 +36,7 @@ fn commands_behind_hello_wait_for_the_welcome() {
     assert_eq!(again["payload"]["name"], "already_welcomed");
 }
 
+// [3.credentials.invalid] [6.upgrade]
 #[test]
 fn a_bad_token_is_an_error_and_4001_and_never_a_guest() {
     let mut rig = Rig::new(config());
@@ -43,6 +46,7 @@ fn a_bad_token_is_an_error_and_4001_and_never_a_guest() {
     assert_eq!(heard[1]["closed"], 4001);
 }
 
+// [3.hello.time]
 #[test]
 fn nobody_within_the_handshake_time_is_4001() {
     let mut rig = Rig::new(config());
@@ -55,6 +59,7 @@ fn nobody_within_the_handshake_time_is_4001() {
     assert_eq!(heard[1], json!({"closed": 4001}));
 }
 
+// [3.resume] [3.resume.newer]
 #[test]
 fn a_ticket_resumes_the_client_id_and_the_older_connection_is_replaced() {
     let mut rig = Rig::new(config());
@@ -67,6 +72,7 @@ fn a_ticket_resumes_the_client_id_and_the_older_connection_is_replaced() {
     assert_eq!(rig.hear(old), [json!({"closed": 4005})]);
 }
 
+// [3.ticket] [3.resume.forged]
 #[test]
 fn a_ticket_is_good_for_its_time_and_then_the_guest_decides() {
     let mut rig = Rig::new(config());
@@ -84,6 +90,7 @@ fn a_ticket_is_good_for_its_time_and_then_the_guest_decides() {
     assert_ne!(late[0]["payload"]["client"], heard[0]["payload"]["client"]);
 }
 
+// [3.resume.token]
 #[test]
 fn a_token_beside_a_ticket_must_name_the_same_user() {
     let mut rig = Rig::new(config());
@@ -96,6 +103,7 @@ fn a_token_beside_a_ticket_must_name_the_same_user() {
     assert_eq!(same[0]["payload"]["resumed"], true);
 }
 
+// [4.heartbeat] [4.heartbeat.ping]
 #[test]
 fn silence_is_pinged_then_closed_and_an_answer_is_a_round_trip_time() {
     let mut rig = Rig::new(config());
@@ -124,6 +132,7 @@ fn a_peer_that_never_answers_a_close_is_cut_off() {
     assert_eq!(rig.shard.open_count(), 0);
 }
 
+// [6.temporary]
 #[test]
 fn publishing_over_the_rate_is_429_with_a_time_and_works_after_it() {
     let mut config = config();
@@ -141,6 +150,7 @@ fn publishing_over_the_rate_is_429_with_a_time_and_works_after_it() {
     assert_eq!(publish(&mut rig, client, "a", 3)["type"], "$reply");
 }
 
+// [3.rooms.limit] [3.rooms.temporary]
 #[test]
 fn one_room_more_than_allowed_is_refused_and_a_left_one_makes_place() {
     let mut config = config();
@@ -153,10 +163,12 @@ fn one_room_more_than_allowed_is_refused_and_a_left_one_makes_place() {
     let refused = rig.ask(client, "$join", &json!({}), &json!({"room": "c"}));
     assert_eq!(refused["payload"]["name"], "rate_limited");
     assert_eq!(refused["payload"]["limit"], 2);
+    assert_eq!(refused["payload"]["temporary"], false, "waiting does not help");
     rig.ask(client, "$leave", &json!(null), &json!({"room": "a"}));
     assert_eq!(rig.ask(client, "$join", &json!({}), &json!({"room": "c"}))["type"], "$reply");
 }
 
+// [6.delivery]
 #[test]
 fn a_delivery_too_large_for_members_is_413_for_its_publisher() {
     let mut config = config();
@@ -169,6 +181,7 @@ fn a_delivery_too_large_for_members_is_413_for_its_publisher() {
     assert_eq!(publish(&mut rig, client, "a", 1)["payload"]["offset"], 1);
 }
 
+// [3.history] [3.history.newest] [3.history.epoch] [3.history.reply]
 #[test]
 fn history_pages_both_ways_and_a_wrong_epoch_is_409_with_the_position() {
     let mut rig = Rig::new(config());
@@ -191,6 +204,7 @@ fn history_pages_both_ways_and_a_wrong_epoch_is_409_with_the_position() {
     assert_eq!((&refused["name"], &refused["offset"]), (&json!("epoch_changed"), &json!(5)));
 }
 
+// [3.join.unlogged] [2.error.key] [3.publish]
 #[test]
 fn a_room_without_log_has_no_history_no_positions_and_takes_no_keys() {
     let mut rig = Rig::new(config());
@@ -208,6 +222,7 @@ fn a_room_without_log_has_no_history_no_positions_and_takes_no_keys() {
     assert!(reply["payload"].get("offset").is_none() && reply["payload"]["time"].is_string());
 }
 
+// [4.members.merged] [4.entry.changed]
 #[test]
 fn presence_is_merged_and_a_visit_within_one_interval_is_not_told() {
     let mut rig = Rig::new(config());
@@ -232,6 +247,7 @@ fn presence_is_merged_and_a_visit_within_one_interval_is_not_told() {
     assert_eq!(heard[0]["payload"]["changed"][0]["state"], "idle");
 }
 
+// [3.session.ended] [3.session.grace]
 #[test]
 fn presence_outlives_the_connection_by_the_grace_unless_the_client_ended_it() {
     let mut rig = Rig::new(config());
@@ -255,6 +271,7 @@ fn presence_outlives_the_connection_by_the_grace_unless_the_client_ended_it() {
     assert_eq!(members["payload"]["count"], 1);
 }
 
+// [4.members.large]
 #[test]
 fn a_large_room_tells_numbers_only_and_everybody_when_it_is_small_again() {
     let mut config = config();
@@ -272,6 +289,7 @@ fn a_large_room_tells_numbers_only_and_everybody_when_it_is_small_again() {
     assert_eq!(heard[0]["payload"]["all"].as_array().unwrap().len(), 2);
 }
 
+// [5.6.bound] [5.6.log] [5.6.read]
 #[test]
 fn a_slow_reader_is_bounded_not_read_and_catches_up_from_the_log() {
     let mut config = config();
@@ -296,6 +314,7 @@ fn a_slow_reader_is_bounded_not_read_and_catches_up_from_the_log() {
     assert!(rig.rows().iter().all(|row| row.lag == 0));
 }
 
+// [5.6.drains] [4.gap] [5.1.gap]
 #[test]
 fn a_slow_reader_whose_log_was_trimmed_hears_of_the_gap() {
     let mut config = config();
@@ -313,9 +332,11 @@ fn a_slow_reader_whose_log_was_trimmed_hears_of_the_gap() {
     let gap = heard.iter().position(|message| message["type"] == "$gap").expect("a gap");
     assert_eq!(heard[gap]["payload"]["reason"], "trimmed");
     assert_eq!(heard[gap]["payload"]["offset"], 47);
+    assert_eq!(heard[gap]["payload"]["to"], 47);
     assert_eq!(heard[gap + 1]["metadata"]["offset"], 48);
 }
 
+// [5.6.closed] [6.back]
 #[test]
 fn a_slow_reader_that_stays_slow_is_closed_with_4108() {
     let mut config = config();
@@ -334,6 +355,7 @@ fn a_slow_reader_that_stays_slow_is_closed_with_4108() {
     assert_eq!(*rig.hear(slow).last().unwrap(), json!({"closed": 4108}));
 }
 
+// [5.6.gap] [4.gap.unlogged]
 #[test]
 fn a_reader_of_a_room_without_log_hears_that_it_missed_something() {
     let mut config = config();
@@ -353,6 +375,7 @@ fn a_reader_of_a_room_without_log_hears_that_it_missed_something() {
     assert_eq!(rig.hear(slow)[0]["payload"], 10);
 }
 
+// [3.order]
 #[test]
 fn commands_of_one_room_keep_their_order_behind_a_late_verdict() {
     let mut rig = Rig::new(config());
@@ -395,6 +418,7 @@ fn a_client_with_too_much_under_way_is_not_read_until_it_is_answered() {
     assert!(rig.effects.paused.values().all(|paused| !*paused));
 }
 
+// [2.error.envelope] [2.error.room]
 #[test]
 fn errors_leave_the_connection_usable_and_name_what_is_wrong() {
     let mut rig = Rig::new(config());
@@ -414,6 +438,7 @@ fn errors_leave_the_connection_usable_and_name_what_is_wrong() {
     assert_eq!(publish(&mut rig, client, "a", 1)["type"], "$reply");
 }
 
+// [4.error] [4.error.command] [4.error.suppressed]
 #[test]
 fn failures_without_id_are_told_once_a_second_and_name() {
     let mut rig = Rig::new(config());
@@ -490,6 +515,7 @@ fn a_delivery_knows_when_its_publication_was_read() {
 
 // Rates.
 
+// [4.rates] [6.temporary]
 #[test]
 fn commands_have_a_rate_of_their_own_and_malformed_ones_count() {
     let mut config = config();
@@ -511,6 +537,7 @@ fn commands_have_a_rate_of_their_own_and_malformed_ones_count() {
     assert_eq!(rig.ask(client, "$ping", &json!(3), &json!({}))["type"], "$pong");
 }
 
+// [4.rates.bytes]
 #[test]
 fn a_connection_that_sends_too_much_is_not_read_for_a_while_and_loses_nothing() {
     let mut config = config();

@@ -2,9 +2,8 @@
 
 mod rig;
 
-use clarion_engine::config::RoomRule;
-use clarion_engine::config::RoomSettings;
-use clarion_engine::mail::ApiAnswer;
+use clarion_engine::config::{RoomRule, RoomSettings};
+use clarion_engine::mail::{ApiAnswer, ApiRequest};
 use clarion_protocol::Pattern;
 use clarion_store::LogLimits;
 use rig::{Client, Rig, config};
@@ -170,4 +169,21 @@ fn everybody_hears_all_and_one_connection_its_own() {
     // Nobody joins it, so nobody has a position in it.
     let refused = rig.ask(ada, "$history", &json!({"limit": 1}), &json!({"room": "$all"}));
     assert_eq!(refused["type"], "$error");
+}
+
+// [4.groups.memory]
+#[test]
+fn groups_that_the_api_made_end_with_the_process() {
+    let mut rig = Rig::new(config());
+    let (group, who) = ("staff".into(), "ada".into());
+    rig.api(ApiRequest::Group { group, user: who, member: true });
+    let rooms = |heard: &[Value]| -> Vec<Value> {
+        let joined = heard.iter().filter(|message| message["type"] == "$joined");
+        joined.map(|message| message["metadata"]["room"].clone()).collect()
+    };
+    let (_, heard) = user(&mut rig, &json!({}));
+    assert_eq!(rooms(&heard), ["$user/ada", "$group/staff"]);
+    rig.restart(true);
+    let (_, heard) = user(&mut rig, &json!({}));
+    assert_eq!(rooms(&heard), ["$user/ada"]);
 }

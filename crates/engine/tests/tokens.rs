@@ -13,6 +13,7 @@ fn joined(heard: &[Value]) -> Vec<&str> {
     joined.map(|message| message["metadata"]["room"].as_str().unwrap()).collect()
 }
 
+// [1.group.publish] [4.joined] [3.ticket] [4.groups]
 #[test]
 fn a_session_is_in_the_groups_of_its_token_and_the_ticket_knows_them() {
     let mut rig = Rig::new(config());
@@ -25,6 +26,7 @@ fn a_session_is_in_the_groups_of_its_token_and_the_ticket_knows_them() {
     assert_eq!(joined(&again), ["$user/ada", "$group/berlin", "$group/staff"]);
 }
 
+// [4.left] [1.special.leave] [4.groups.refresh]
 #[test]
 fn a_fresh_token_brings_groups_and_takes_others_away() {
     let mut rig = Rig::new(config());
@@ -39,6 +41,7 @@ fn a_fresh_token_brings_groups_and_takes_others_away() {
     assert_eq!(left[0]["metadata"]["room"], "$group/staff");
 }
 
+// [1.name.ids] [3.guest.id]
 #[test]
 fn a_token_with_a_user_or_group_that_cannot_be_is_refused() {
     let long = "x".repeat(97);
@@ -57,6 +60,7 @@ fn a_token_with_a_user_or_group_that_cannot_be_is_refused() {
     }
 }
 
+// [4.refresh] [6.back] [3.refresh]
 #[test]
 fn a_fresh_token_is_asked_for_a_minute_ahead_and_expiry_is_4102() {
     let mut rig = Rig::new(config());
@@ -85,6 +89,7 @@ fn a_fresh_token_is_asked_for_a_minute_ahead_and_expiry_is_4102() {
     assert_eq!(rig.hear(client), [json!({"closed": 4102})]);
 }
 
+// [3.refresh] [3.refresh.never]
 #[test]
 fn a_fresh_token_must_be_the_same_users() {
     let mut rig = Rig::new(config());
@@ -97,6 +102,7 @@ fn a_fresh_token_must_be_the_same_users() {
     assert_eq!(reply["payload"], json!({}), "it never expires");
 }
 
+// [3.ticket]
 #[test]
 fn a_ticket_ends_with_its_token() {
     let mut rig = Rig::new(config());

@@ -69,6 +69,7 @@ pub fn policy(code: u16) -> Policy {
 mod tests {
     use super::*;
 
+    // [6.stop] [6.back] [6.slot]
     #[test]
     fn ranges_are_those_of_section_6() {
         let stop = [1000, 1002, 1003, 1007, 1008, 1009, 1010, 4000, 4001, 4006, 4099];

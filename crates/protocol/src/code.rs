@@ -266,6 +266,31 @@ impl std::error::Error for Refusal {}
 mod tests {
     use super::*;
 
+    // [6.names] [6.names.more]
+    #[test]
+    fn names_and_numbers_are_those_of_section_6() {
+        let found = ErrorName::ALL.iter().map(|name| format!("{} {}", name.code(), name.as_str()));
+        let written = [
+            "400 bad_request",
+            "400 bad_room",
+            "400 bad_envelope",
+            "400 key_needs_log",
+            "401 unauthenticated",
+            "403 forbidden",
+            "404 not_joined",
+            "404 no_history",
+            "404 unknown_type",
+            "409 already_joined",
+            "409 already_welcomed",
+            "409 epoch_changed",
+            "413 too_large",
+            "422 schema",
+            "429 rate_limited",
+            "503 unavailable",
+        ];
+        assert_eq!(found.collect::<Vec<_>>(), written);
+    }
+
     #[test]
     fn names_are_distinct_and_sorted_by_code() {
         let mut names: Vec<_> = ErrorName::ALL.iter().map(|name| name.as_str()).collect();

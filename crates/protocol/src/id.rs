@@ -139,6 +139,7 @@ impl std::str::FromStr for ClientId {
 mod tests {
     use super::*;
 
+    // [3.session.client]
     #[test]
     fn client_id_comes_back_from_its_text() {
         let id = ClientId(std::array::from_fn(|index| index as u8 * 17));

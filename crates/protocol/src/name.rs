@@ -295,6 +295,7 @@ fn is_name_byte(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    // [1.name.segments] [1.name.dots] [1.name.dollar]
     #[test]
     fn room_names_keep_the_rules_of_section_1() {
         let valid = [
@@ -342,6 +343,7 @@ mod tests {
         }
     }
 
+    // [1.name.length] [1.name.ids]
     #[test]
     fn names_have_at_most_128_bytes_and_ids_96() {
         assert!(RoomName::parse(&"a".repeat(128)).is_ok());

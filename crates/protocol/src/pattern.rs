@@ -132,6 +132,7 @@ mod tests {
         Pattern::parse(pattern).expect("a valid pattern").matches(name)
     }
 
+    // [1.pattern.wildcards] [1.pattern.none]
     #[test]
     fn star_is_one_segment_and_two_are_any_number() {
         for name in ["chat/a", "chat/b.c"] {
@@ -145,6 +146,7 @@ mod tests {
         assert!(matches("general", "general") && !matches("general", "genera"));
     }
 
+    // [1.pattern.dollar]
     #[test]
     fn wildcards_never_match_a_special_name() {
         for name in ["$all", "$user/ada"] {
@@ -155,6 +157,7 @@ mod tests {
         assert!(!matches("$user/*", "$group/ada") && !matches("$user/*", "user/ada"));
     }
 
+    // [1.pattern.whole] [1.pattern.literal]
     #[test]
     fn pattern_that_can_match_nothing_is_an_error() {
         let invalid = [

@@ -103,6 +103,7 @@ mod tests {
         String::from_utf8(out).expect("ASCII")
     }
 
+    // [2.units]
     #[test]
     fn known_instants() {
         assert_eq!(text(0), "1970-01-01T00:00:00.000Z");
@@ -114,6 +115,7 @@ mod tests {
         assert_eq!(text(4_107_542_399_999), "2100-02-28T23:59:59.999Z");
     }
 
+    // [2.units]
     #[test]
     fn instant_beyond_year_9999_is_the_last_one() {
         assert_eq!(text(UNIX_MS_MAX), "9999-12-31T23:59:59.999Z");

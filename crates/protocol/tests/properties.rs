@@ -124,6 +124,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
+    // [2.json]
     #[test]
     fn any_text_is_a_command_or_rejected(text in any::<String>()) {
         let _ = json::decode(&text);
@@ -147,6 +148,7 @@ proptest! {
         }
     }
 
+    // [2.payload.unchanged]
     #[test]
     fn published_payload_is_delivered_byte_for_byte(
         payload in json_text(),
@@ -213,6 +215,7 @@ proptest! {
         prop_assert_eq!(sent.metadata.get("from").is_some(), publication.from.is_some());
     }
 
+    // [1.name.segments] [1.name.dots] [1.name.length] [1.name.dollar]
     #[test]
     fn room_names_agree_with_the_model(
         special in prop_oneof![
@@ -227,6 +230,7 @@ proptest! {
         prop_assert_eq!(RoomRef::parse(&*name).is_ok(), model_name_is_valid(&name), "{}", name);
     }
 
+    // [1.pattern.wildcards] [1.pattern.none]
     #[test]
     fn patterns_agree_with_the_model(
         pattern in prop::collection::vec("[ab]|\\*|\\*\\*", 1..8),
@@ -239,6 +243,7 @@ proptest! {
     }
 }
 
+// [2.depth]
 #[test]
 fn deep_nesting_is_refused_without_using_the_stack() {
     let refused = |payload: &str| {

@@ -36,6 +36,7 @@ fn every_frame_to_the_server_has_its_meaning_or_error() {
     assert!(failures.is_empty(), "expected, found:\n{}", failures.join("\n"));
 }
 
+// [4.absent]
 #[test]
 fn every_frame_to_the_client_is_encoded_from_its_meaning() {
     for frame in frames().iter().filter(|frame| frame["direction"] == "to_client") {

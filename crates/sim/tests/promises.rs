@@ -9,6 +9,8 @@ const SEEDS: u64 = 4_000;
 /// Within so many of them each planted bug must be found.
 const SEEDS_TO_FIND: u64 = SEEDS;
 
+// [5.1.place] [5.1.order] [5.1.gap] [5.2.all] [5.2.seam] [5.4.key] [5.5] [5.6.log] [5.6.gap]
+// [5.8] [4.gap.epoch] [3.presence.repeats]
 #[test]
 fn promises_hold_on_random_histories() {
     if let Some(plan) = std::env::var("CLARION_SIM").ok().and_then(|text| Plan::parse(&text)) {

@@ -274,6 +274,7 @@ mod tests {
         page.publications.iter().map(|(offset, _)| *offset).collect()
     }
 
+    // [1.room.log]
     #[test]
     fn offsets_are_consecutive_from_one() {
         let mut log = Fixture::new(LogLimits::default());
@@ -283,6 +284,7 @@ mod tests {
         assert_eq!(offsets(&log.read(Range::After(2), 10, 1000, 0)), [3, 4, 5]);
     }
 
+    // [5.1.trim]
     #[test]
     fn trimming_by_size_moves_first_and_keeps_the_epoch() {
         let mut log = Fixture::new(LogLimits { size: 3, ..LogLimits::default() });
@@ -315,6 +317,7 @@ mod tests {
         assert!(log.read(Range::After(99), 10, 1000, 0).publications.is_empty());
     }
 
+    // [5.4.key]
     #[test]
     fn a_key_is_one_publication_within_its_window() {
         let mut log = Fixture::new(LogLimits { key_window_ms: 100, ..LogLimits::default() });

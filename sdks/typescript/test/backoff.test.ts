@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Backoff, backoffDelay } from '../src/backoff.ts';
 
 describe('backoff', () => {
+  // [6.back]
   test('jitter_is_spread_over_the_whole_interval', () => {
     const buckets = new Array<number>(10).fill(0);
     for (let index = 0; index < 10_000; index++) {

@@ -66,6 +66,7 @@ describe('connecting', () => {
     expect(world.sockets).toHaveLength(1);
   });
 
+  // [6.back]
   test('tries_less_and_less_often_and_never_gives_up', async () => {
     const world = setUp({ random: () => 0.999_999 });
     const waits: number[] = [];
@@ -187,6 +188,7 @@ describe('close codes', () => {
     });
   });
 
+  // [6.slot]
   test('moved_without_a_slot_comes_back_within_five_seconds', async () => {
     const world = setUp();
     await world.connected();
@@ -220,6 +222,7 @@ describe('close codes', () => {
 });
 
 describe('drain', () => {
+  // [4.reconnect.after] [4.reconnect]
   test('moves_in_its_slot_to_the_given_url', async () => {
     const world = setUp();
     await world.connected();
@@ -235,6 +238,7 @@ describe('drain', () => {
     expect(world.socket.url).toBe('ws://test/ws');
   });
 
+  // [6.slot] [4.reconnect.after]
   test('keeps_its_slot_when_the_server_closes_first', async () => {
     const world = setUp();
     await world.connected();
@@ -250,6 +254,7 @@ describe('drain', () => {
 });
 
 describe('heartbeat', () => {
+  // [4.heartbeat.client]
   test('half_open_socket_is_asked_and_then_dropped', async () => {
     const world = setUp();
     await world.connected({ heartbeat_ms: 20_000 });

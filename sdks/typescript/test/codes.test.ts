@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { closePolicy, closeReason } from '../src/codes.ts';
 
+// [6.stop] [6.back] [6.slot]
 test.each([
   ...[1000, 1002, 1003, 1007, 1008, 1009, 1010, 4000, 4001, 4005, 4099].map((code) => [
     code,

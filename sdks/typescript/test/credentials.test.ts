@@ -36,6 +36,7 @@ describe('tokens', () => {
     expect(second.hello.payload).not.toHaveProperty('ticket');
   });
 
+  // [6.back]
   test('expired_token_is_replaced_before_coming_back', async () => {
     const world = withTokens();
     await world.connected();

@@ -5,6 +5,7 @@ const ada = { client: 'a', user: 'ada' };
 const bob = { client: 'b', user: 'bob' };
 const snapshot = changeMembers(NO_MEMBERS, { all: [ada, bob], count: 2, users: 2 });
 
+// [3.presence.repeats]
 test('changes_apply_to_the_snapshot_and_make_a_new_one', () => {
   const eve = { client: 'e', user: 'eve' };
   const next = changeMembers(snapshot, {
@@ -18,12 +19,14 @@ test('changes_apply_to_the_snapshot_and_make_a_new_one', () => {
   expect(snapshot.list).toEqual([ada, bob]);
 });
 
+// [4.entry.changed]
 test('state_that_was_taken_back_is_gone', () => {
   const typing = changeMembers(snapshot, { changed: [{ ...ada, state: 1 }], count: 2, users: 2 });
   const back = changeMembers(typing, { changed: [ada], count: 2, users: 2 });
   expect(back.list).toContainEqual(ada);
 });
 
+// [4.members.void]
 test('counts_alone_mean_that_the_room_is_too_large_for_a_list', () => {
   const large = changeMembers(snapshot, { count: 501, users: 400 });
   expect(large).toEqual({ list: [], count: 501, users: 400, detailed: false });

@@ -17,6 +17,30 @@ describe('publish', () => {
     expect(result.value).toEqual({ ...REPLY, key: envelope.metadata.key });
   });
 
+  // [3.reply.order] [3.own]
+  test.each([true, false])('own_publication_before_the_reply_%s_is_the_same', async (before) => {
+    const world = setUp();
+    await world.connected();
+    const room = world.client.room('a');
+    const heard: unknown[] = [];
+    room.on('publication', ({ key }) => heard.push(key));
+    room.join();
+    world.socket.reply(world.socket.next('$join'), { epoch: 'e', offset: 0, from: 1 });
+    const result = outcome(room.publish('note', 1));
+    const envelope = world.socket.next('note');
+    const { key } = envelope.metadata;
+    const metadata = { room: 'a', epoch: 'e', offset: 1, time: REPLY.time, from: {}, key };
+    const steps = [
+      () => world.socket.send('note', 1, metadata as never),
+      () => world.socket.reply(envelope, REPLY),
+    ];
+    for (const step of before ? steps : steps.reverse()) step();
+    await settled();
+    expect(result.value).toMatchObject({ offset: 1, key });
+    expect(heard).toEqual([key]);
+  });
+
+  // [4.error.message]
   test('error_of_the_server_is_typed', async () => {
     const world = setUp();
     await world.connected();

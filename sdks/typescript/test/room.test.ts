@@ -257,6 +257,7 @@ describe('leave', () => {
 });
 
 describe('recovery', () => {
+  // [5.8]
   test('one_message_resumes_everything_without_gap_or_duplicate', async () => {
     const world = await joined();
     publish(world.socket, 5);
@@ -319,6 +320,7 @@ describe('recovery', () => {
     expect(world.offsets).toEqual([1]);
   });
 
+  // [4.gap]
   test('announced_gap_moves_the_position', async () => {
     const world = await joined();
     const gap = { reason: 'trimmed', epoch: 'e', offset: 20, from: 5, to: 20 };

@@ -172,6 +172,7 @@ mod tests {
 
     use std::future::Future;
 
+    // [6.api]
     #[test]
     fn a_refusal_of_the_protocol_keeps_its_name_field_and_limit() {
         let problem = Problem::from(Refusal::too_large("payload", 5));

@@ -206,6 +206,7 @@ impl Upgrading {
 mod tests {
     use super::*;
 
+    // [2.subprotocol.unknown] [2.subprotocol]
     #[test]
     fn the_subprotocol_is_ours_or_none() {
         assert_eq!(choose(&[]).unwrap(), None);
