@@ -44,6 +44,8 @@ pub(crate) struct Home {
     /// An idle timer is set.
     pub(crate) idle_armed: bool,
     pub(crate) dirty: bool,
+    /// The store is being asked where the log stands after an append whose outcome is unknown.
+    pub(crate) checking: bool,
     /// The commands that waited for the log to open are being run: more follow.
     pub(crate) starting: bool,
 }
@@ -181,6 +183,7 @@ impl Home {
             counts_only: false,
             idle_armed: false,
             dirty: false,
+            checking: false,
             starting: false,
         }
     }
@@ -314,6 +317,7 @@ impl Home {
             && self.batch.frames.is_empty()
             && self.changes.is_none()
             && !self.starting
+            && !self.checking
             && !matches!(self.log, Log::Opening(_))
     }
 }

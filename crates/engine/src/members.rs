@@ -6,7 +6,7 @@
 
 use crate::effects::Effects;
 use crate::fault::Fault;
-use crate::home::{Home, Log, PendingRead, Wants};
+use crate::home::{Home, Log, Member, PendingRead, Wants};
 use crate::id::{ConnRef, Now};
 use crate::mail::{JoinBy, JoinOutcome, Mail, Origin, Outcome, RoomCommand, Target, What};
 use crate::room::{FETCH_LIMIT, asker, clip, read};
@@ -145,12 +145,20 @@ impl Shard {
         let What::Remove { target, reason } = &command.what else { return };
         self.flush(id, fx);
         let Some(home) = self.home(id) else { return };
+        // What a connection asks is about itself: a newer one of the session may be in the room.
+        let origin = &command.origin;
+        let own = |member: &Member| match origin {
+            Origin::Connection { conn, .. } => member.conn == Some(*conn),
+            Origin::Api(_) => true,
+        };
+        let is_meant = |member: &Member| own(member) && target.is(&member.sender);
         let clients: Vec<ClientId> = match target {
             Target::Client(client) => {
-                home.members.contains_key(client).then_some(*client).into_iter().collect()
+                let member = home.members.get(client).filter(|member| is_meant(member));
+                member.map(|_| *client).into_iter().collect()
             }
             Target::User(_) => {
-                let meant = home.members.iter().filter(|(_, member)| target.is(&member.sender));
+                let meant = home.members.iter().filter(|(_, member)| is_meant(member));
                 meant.map(|(client, _)| *client).collect()
             }
         };

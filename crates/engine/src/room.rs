@@ -253,9 +253,12 @@ impl Shard {
             Err(StoreError::Unavailable) => {
                 Outcome::Refused(Refusal::unavailable("the room's log cannot be written now"))
             }
-            Err(StoreError::Unknown) => Outcome::Refused(Refusal::unavailable(
-                "it is not known whether this was kept; repeat it with the same key",
-            )),
+            Err(StoreError::Unknown) => {
+                self.check_log(id, fx);
+                Outcome::Refused(Refusal::unavailable(
+                    "it is not known whether this was kept; repeat it with the same key",
+                ))
+            }
         };
         let mut again = outcome.clone();
         if let Outcome::Published { duplicate, .. } = &mut again {
@@ -272,6 +275,44 @@ impl Shard {
         self.check_idle(id, now);
     }
 
+    /// Asks the store where the log stands: what was appended and not acknowledged is in it, and members
+    /// must see it whether or not something is ever appended again.
+    fn check_log(&mut self, id: HomeId, fx: &mut impl Effects) {
+        let fresh = new_epoch(fx);
+        let Some(home) = self.home(id) else { return };
+        if !std::mem::replace(&mut home.checking, true) {
+            fx.submit(Request::Open { token: token(id), room: home.name.clone(), fresh });
+        }
+    }
+
+    fn on_checked(
+        &mut self,
+        id: HomeId,
+        result: Result<Standing, StoreError>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(home) = self.home(id) else { return };
+        let Log::Open { epoch, head } = &home.log else { return };
+        let Ok(standing) = result else {
+            self.timers.set(now.mono_us + RETRY_US, Timer::Check(id));
+            return;
+        };
+        home.checking = false;
+        if standing.epoch != *epoch || standing.head > *head {
+            self.move_to(id, &Position::new(standing.epoch, standing.head), fx);
+        }
+        self.check_idle(id, now);
+    }
+
+    /// The store did not say where the log stands; it is asked again.
+    pub(crate) fn recheck(&mut self, id: HomeId, fx: &mut impl Effects) {
+        if let Some(home) = self.home(id) {
+            home.checking = false;
+            self.check_log(id, fx);
+        }
+    }
+
     /// Puts an appended publication behind those that wait to be posted.
     fn place(
         &mut self,
@@ -283,6 +324,10 @@ impl Shard {
     ) {
         let Some(home) = self.homes.get_mut(id.index as usize) else { return };
         let Log::Open { epoch, head } = &home.log else { return };
+        if appended.epoch == *epoch && appended.offset <= *head {
+            // It was found there already after an outcome was unknown; members read it.
+            return;
+        }
         if appended.epoch != *epoch || appended.offset != head + 1 {
             // Another log, or others appended to it: whoever is here must be told, or must read.
             let position = Position::new(appended.epoch.clone(), appended.offset - 1);
@@ -640,7 +685,9 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let Some(home) = self.home(id) else { return };
-        let Log::Opening(waiting) = &mut home.log else { return };
+        let Log::Opening(waiting) = &mut home.log else {
+            return self.on_checked(id, result, now, fx);
+        };
         let waiting = std::mem::take(waiting);
         match result {
             Ok(standing) => {

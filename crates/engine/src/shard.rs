@@ -364,6 +364,7 @@ impl Shard {
                     self.end_grace(home, client, binding, now);
                 }
                 Timer::Refetch(conn, local) => self.refetch(conn, local, now, fx),
+                Timer::Check(home) => self.recheck(home, fx),
                 Timer::Rejoin(rejoin) => self.on_command(rejoin.0, now, fx),
             }
         }

@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Grace(Box<(HomeId, ClientId, u64)>),
     /// When a failed read of the log is to be tried again for one member.
     Refetch(ConnId, u32),
+    /// When the store is to be asked again where a log stands.
+    Check(HomeId),
     /// When a join of the server's that failed is to be tried again.
     Rejoin(Box<Rejoin>),
 }
@@ -58,7 +60,7 @@ pub(crate) struct HomeId {
 /// Timers by due time, and in the order they were set where that is equal.
 ///
 /// Bounded by its users: one entry for each connection (a few while a shorter deadline replaced a
-/// longer one), two for each home, one for each absent member,
+/// longer one), three for each home, one for each absent member,
 /// one for each join of the server's whose log cannot be read.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {

@@ -34,12 +34,14 @@ pub(crate) struct TruthStore {
     last: HashMap<(RoomName, u64), u64>,
     late: bool,
     faults: bool,
+    /// It also loses logs, as a memory store does when it is restarted.
+    loses: bool,
 }
 
 impl TruthStore {
     /// An empty one.
     #[must_use]
-    pub(crate) fn new(late: bool, faults: bool) -> Self {
+    pub(crate) fn new(late: bool, faults: bool, loses: bool) -> Self {
         Self {
             log: MemoryStore::new(1),
             waiting: BTreeMap::new(),
@@ -50,6 +52,7 @@ impl TruthStore {
             last: HashMap::new(),
             late,
             faults,
+            loses,
         }
     }
 
@@ -88,7 +91,7 @@ impl TruthStore {
         let mut mail = Vec::new();
         let rooms: Vec<RoomName> = self.waiting.keys().cloned().collect();
         for room in rooms {
-            if self.faults && rng.below(400) == 0 {
+            if self.faults && self.loses && rng.below(400) == 0 {
                 self.log.lose(&room);
                 self.keys.retain(|(of, _), _| *of != room);
             }
