@@ -38,7 +38,10 @@ const REASONS: Record<number, string> = {
   4201: 'heartbeat_missed',
 };
 
-/** A short stable name for a close code whose close frame gave no reason. */
-export function closeReason(code: number): string {
-  return REASONS[code] ?? `close_${code}`;
+/**
+ * A short stable name for the end of a connection. A close frame's own reason is a sentence for
+ * people in a log, so it serves only where the code is unknown.
+ */
+export function closeReason(code: number, said = ''): string {
+  return REASONS[code] ?? (said || `close_${code}`);
 }

@@ -156,7 +156,7 @@ export class Connection {
     this.#events.onEnd({
       // Where the close frame was lost, the error that announced it still tells the policy.
       code: code === CLOSE_ABNORMAL && error?.close ? error.close : code,
-      reason: error?.name || reason || closeReason(code),
+      reason: error?.name || closeReason(code, reason),
       ...(error?.retry_after_ms !== undefined && { retryAfterMs: error.retry_after_ms }),
     });
   }

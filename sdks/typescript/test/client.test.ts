@@ -427,3 +427,17 @@ test('error_that_stands_for_many_says_for_how_many', async () => {
     { name: 'rate_limited', command: 'chat_message', suppressed: 12, key: 'k', temporary: true },
   ]);
 });
+
+test('reason_is_a_stable_name_whatever_the_close_frame_says', async () => {
+  for (const [code, said, reason] of [
+    [4006, 'disconnected by an operator', 'disconnected'],
+    [1001, 'the server stops', 'going_away'],
+    [4242, 'new_reason', 'new_reason'],
+    [4242, '', 'close_4242'],
+  ] as const) {
+    const world = setUp();
+    await world.connected();
+    world.socket.close(code, said);
+    expect(world.client.status).toMatchObject({ code, reason });
+  }
+});
