@@ -256,6 +256,72 @@ describe('rooms', () => {
   });
 });
 
+describe('what the server decides', () => {
+  test('removed from a room says so, and one may come back', async () => {
+    const ada = await enter('kicked', 'Ada');
+    const user = await server.userIn('kicked');
+    await ada.say('Once');
+    await until('sent', async () => (await ada.log.locator('[data-delivery=sent]').count()) === 1);
+    await server.api('/v1/kick', { room: 'kicked', user });
+    await ada.page.getByText('You were removed from this room.').waitFor();
+    assert.equal(await ada.composer.isDisabled(), true);
+    await ada.page.getByText('Unknown while not in the room.').waitFor();
+    await ada.sees('Once');
+    await ada.shows('kicked');
+    await ada.page.getByRole('button', { name: 'Try to join again' }).click();
+    await ada.joined('kicked');
+    await ada.page.getByText('You were removed from this room.').waitFor({ state: 'detached' });
+    await ada.sees('Once');
+    await ada.say('Twice');
+    await ada.sees('Twice');
+    assert.equal(await ada.log.getByRole('article').count(), 2);
+  });
+
+  test('room that lets nobody in says so', async () => {
+    const ada = await enter('open', 'Ada');
+    await ada.page.getByRole('textbox', { name: 'Join a room' }).fill('closed/1');
+    await ada.page.keyboard.press('Enter');
+    await ada.page.getByText('You may not join this room.').waitFor();
+    await ada.page.getByText('You are not in this room.').waitFor();
+  });
+
+  test('room and group that one is brought into are listed, and the group ends', async () => {
+    const ada = await enter('here', 'Ada');
+    const user = await server.userIn('here');
+    await server.api('/v1/join', { room: 'there', user });
+    await ada.page.getByRole('link', { name: 'there' }).waitFor();
+    await server.api('/v1/groups/add', { group: 'crew', user });
+    const crew = ada.page.getByRole('link', { name: 'crew' });
+    await crew.click();
+    await ada.joined('crew');
+    await server.publish('$group/crew', 'Ben', 'All hands');
+    await ada.sees('All hands');
+    assert.equal(await ada.page.getByRole('button', { name: 'Leave crew' }).count(), 0);
+    await server.api('/v1/groups/remove', { group: 'crew', user });
+    await ada.page.getByText('You are no longer in this group.').waitFor();
+    await ada.shows('group');
+    await ada.page.getByRole('link', { name: 'there' }).click();
+    await ada.joined('there');
+    await server.publish('there', 'Ben', 'Welcome');
+    await ada.sees('Welcome');
+  });
+
+  test('ended by an operator is over until one connects again', async () => {
+    const ada = await enter('operator', 'Ada');
+    const user = await server.userIn('operator');
+    await server.publish('operator', 'Ben', 'Before');
+    await ada.sees('Before');
+    await server.api('/v1/disconnect', { user });
+    await ada.page.getByText('An operator ended the connection.').waitFor();
+    await ada.page.getByText('You cannot write without a connection.').waitFor();
+    await server.publish('operator', 'Ben', 'Meanwhile');
+    await ada.page.getByRole('button', { name: 'Connect again' }).click();
+    await ada.joined('operator');
+    await ada.sees('Meanwhile');
+    assert.equal(await ada.message('Before').count(), 1);
+  });
+});
+
 describe('presence', () => {
   test('who is typing is seen until they have said it', async () => {
     const ada = await enter('typing', 'Ada');

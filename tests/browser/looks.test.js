@@ -160,6 +160,26 @@ for (const [size, options] of Object.entries({ desktop: DESKTOP, phone: PHONE })
         await dora.leave();
       });
 
+      test('refused', async () => {
+        const dora = await Person.visit(browser, `${server.url}/#closed/1`, look);
+        await dora.page.getByLabel('What should others call you?').fill('Dora');
+        await dora.page.keyboard.press('Enter');
+        await dora.page.getByText('You may not join this room.').waitFor();
+        await check(dora, 'refused');
+        await dora.leave();
+      });
+
+      test('disconnected', async () => {
+        const room = `ended/${size}/${colorScheme}`;
+        const dora = await Person.enter(browser, server, room, 'Dora', look);
+        await server.publish(room, 'Ada', 'The last thing you heard.');
+        await dora.sees('The last thing you heard.');
+        await server.api('/v1/disconnect', { user: await server.userIn(room) });
+        await dora.page.getByText('An operator ended the connection.').waitFor();
+        await check(dora, 'disconnected');
+        await dora.leave();
+      });
+
       test('empty room', async () => {
         const dora = await Person.enter(
           browser,

@@ -1,5 +1,10 @@
 import { expect, test } from 'vitest';
-import { normalizeRoomName, roomNameProblem } from '../src/features/rooms/room-name.ts';
+import {
+  isGroup,
+  normalizeRoomName,
+  roomNameProblem,
+  roomTitle,
+} from '../src/features/rooms/room-name.ts';
 
 test.each(['general', 'chat/berlin', 'a.b:c@d|e+f=g~h-i_j', 'x'.repeat(128)])(
   '%s_is_a_name',
@@ -17,4 +22,9 @@ test.each(['', '$all', '/a', 'a/', 'a//b', 'a/../b', '.', 'a b', 'ä', '<b>', 'x
 
 test('what_people_type_is_taken_kindly', () => {
   expect(normalizeRoomName('  #my room ')).toBe('my-room');
+});
+
+test('room_of_a_group_is_called_by_the_group', () => {
+  expect([isGroup('$group/crew'), roomTitle('$group/crew')]).toEqual([true, 'crew']);
+  expect([isGroup('group/crew'), roomTitle('group/crew')]).toEqual([false, 'group/crew']);
 });

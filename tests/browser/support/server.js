@@ -10,8 +10,12 @@ const BINARY =
   process.env.CLARION_BIN ??
   fileURLToPath(new URL('../../../target/debug/clarion', import.meta.url));
 const API_KEY = 'browser-tests-key-0123456789abcdef';
-/** The defaults, rooms that keep nothing, and direct messages. */
+/** The defaults, rooms that let nobody in, and rooms that keep nothing. */
 const SETTINGS = `
+[[rooms]]
+match = "closed/**"
+join = "nobody"
+
 [[rooms]]
 match = "unlogged/**"
 log = "none"
@@ -106,22 +110,25 @@ export class Server {
   }
 
   /** Publishes a chat message through the HTTP API. */
-  async publish(room, user, message) {
+  publish(room, user, message) {
     const timestamp = new Date().toISOString();
-    await this.#ask('/broadcast', {
-      method: 'POST',
-      body: JSON.stringify({
-        type: 'chat_message',
-        payload: { user, message, timestamp },
-        metadata: { room },
-      }),
-    });
+    const payload = { user, message, timestamp };
+    return this.api('/broadcast', { type: 'chat_message', payload, metadata: { room } });
   }
 
-  async #ask(path, options = {}) {
+  /** The user id of the only one in a room. */
+  async userIn(room) {
+    const { clients } = await this.api(`/clients?room=${encodeURIComponent(room)}`);
+    if (clients.length !== 1) throw new Error(`${clients.length} in ${room}`);
+    return clients[0].user;
+  }
+
+  /** Asks the HTTP API; with a body, posts it. */
+  async api(path, body) {
     const response = await fetch(this.url + path, {
-      ...options,
+      method: body ? 'POST' : 'GET',
       headers: { authorization: `Bearer ${API_KEY}`, 'content-type': 'application/json' },
+      ...(body && { body: JSON.stringify(body) }),
     });
     if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
     return response.json();

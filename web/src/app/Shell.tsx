@@ -10,6 +10,7 @@ import { NameChooser } from '../features/identity/NameChooser.tsx';
 import { MemberList } from '../features/members/MemberList.tsx';
 import { MembersButton } from '../features/members/MembersButton.tsx';
 import { JoinRoom } from '../features/rooms/JoinRoom.tsx';
+import { isGroup, roomTitle } from '../features/rooms/room-name.ts';
 import { Avatar } from '../shared/Avatar.tsx';
 import { plural } from '../shared/format.ts';
 import { Logo, MenuIcon } from '../shared/icons.tsx';
@@ -46,7 +47,7 @@ export function Shell() {
   const place = placeOf(current);
   const other = usePresenceOf(place.kind === 'direct' ? place.user : undefined);
   const title = useTitleOf(place, other);
-  const unread = useTitle(place.kind === 'room' ? `#${title}` : title);
+  const unread = useTitle(place.kind === 'room' && !isGroup(place.name) ? `#${title}` : title);
 
   useWatch(place, isVisible);
 
@@ -202,7 +203,15 @@ function Content({ place, presence, other }: ContentProps) {
     );
   }
   const { name } = place;
-  return <RoomConversation key={name} name={name} author={presence.name} isMine={isMySession} />;
+  return (
+    <RoomConversation
+      key={name}
+      name={name}
+      title={roomTitle(name)}
+      author={presence.name}
+      isMine={isMySession}
+    />
+  );
 }
 
 interface TitleProps {
@@ -215,7 +224,7 @@ function Title({ place, title, other }: TitleProps) {
   if (place.kind !== 'direct') {
     return (
       <h1 className={styles.title}>
-        {place.kind === 'room' && (
+        {place.kind === 'room' && !isGroup(place.name) && (
           <span className={styles.hash} aria-hidden="true">
             #
           </span>
@@ -240,7 +249,7 @@ function Title({ place, title, other }: TitleProps) {
 function useTitleOf(place: Place, other: Presence | undefined): string {
   const user = place.kind === 'direct' ? place.user : '';
   const known = useStore(direct.threads, (threads) => threads.get(user)?.name);
-  if (place.kind === 'room') return place.name;
+  if (place.kind === 'room') return roomTitle(place.name);
   if (place.kind === 'direct') return other?.name ?? known ?? userName(user) ?? '';
   return '';
 }

@@ -6,8 +6,9 @@ import { myPresence } from '../features/identity/identity.ts';
 import { ConversationList } from '../features/rooms/ConversationList.tsx';
 import { JoinRoom } from '../features/rooms/JoinRoom.tsx';
 import { recentRooms } from '../features/rooms/recent-rooms.ts';
+import { isGroup, roomTitle } from '../features/rooms/room-name.ts';
 import { Avatar } from '../shared/Avatar.tsx';
-import { KeyboardIcon, Logo } from '../shared/icons.tsx';
+import { KeyboardIcon, Logo, PeopleIcon } from '../shared/icons.tsx';
 import { direct } from './chat.ts';
 import { go, linkTo } from './route.ts';
 import styles from './Sidebar.module.css';
@@ -41,7 +42,12 @@ export function Sidebar({ current, onPick, onLeave, onMe, onHelp }: SidebarProps
         heading="Rooms"
         empty="Rooms you join are listed here."
         verb="Leave"
-        conversations={rooms.map((room) => ({ key: room, name: room, icon: <Hash /> }))}
+        conversations={rooms.map((room) => ({
+          key: room,
+          name: roomTitle(room),
+          icon: isGroup(room) ? <PeopleIcon /> : <Hash />,
+          isKept: isGroup(room),
+        }))}
       />
       <JoinRoom
         onJoin={(joined) => {

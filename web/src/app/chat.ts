@@ -3,6 +3,7 @@ import { Store } from '@clarion/client/react';
 import { DirectMessages } from '../features/chat/direct.ts';
 import { myName, rememberSession } from '../features/identity/identity.ts';
 import { forgetRoom, rememberRoom } from '../features/rooms/recent-rooms.ts';
+import { isGroup } from '../features/rooms/room-name.ts';
 
 /** The app's one connection. */
 export const client = new Client(socketUrl(window.location));
@@ -19,7 +20,7 @@ client.on('state', () => {
 client.on('error', (error) => console.warn('clarion:', error));
 // The server joined me, by its API or because of a group.
 client.on('room', ({ name }) => {
-  if (!name.startsWith('$') || name.startsWith('$group/')) openRoom(name);
+  if (!name.startsWith('$') || isGroup(name)) openRoom(name);
 });
 
 export function openRoom(name: string): void {

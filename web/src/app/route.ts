@@ -1,5 +1,5 @@
 import { Store } from '@clarion/client/react';
-import { roomNameProblem } from '../features/rooms/room-name.ts';
+import { roomNameProblem, roomTitle } from '../features/rooms/room-name.ts';
 
 /** Where the address leads. */
 export type Place =
@@ -28,7 +28,7 @@ export function placeOf(name: string): Place {
   if (name.startsWith(USER) && name.length > USER.length) {
     return { kind: 'direct', user: name.slice(USER.length) };
   }
-  const problem = roomNameProblem(name.replace(/^\$group\//, ''));
+  const problem = roomNameProblem(roomTitle(name));
   return problem ? { kind: 'invalid', name, problem } : { kind: 'room', name };
 }
 

@@ -16,6 +16,8 @@ import { CHAT_MESSAGE, chatPayload, type IsMine } from './message.ts';
 
 interface RoomConversationProps {
   name: string;
+  /** As people call it. */
+  title: string;
   /** What I am called. */
   author: string;
   isMine: IsMine;
@@ -25,7 +27,7 @@ interface RoomConversationProps {
 const PASSING = new Set(['new', 'leave']);
 
 /** What is said in one room, or why it is not there. */
-export function RoomConversation({ name, author, isMine }: RoomConversationProps) {
+export function RoomConversation({ name, title, author, isMine }: RoomConversationProps) {
   const client = useClient();
   const connection = useConnection();
   const { status, rejoin } = useRoom(name, CHAT);
@@ -38,8 +40,8 @@ export function RoomConversation({ name, author, isMine }: RoomConversationProps
 
   return (
     <Conversation
-      title={`#${name}`}
-      place={name}
+      title={name.startsWith('$') ? title : `#${name}`}
+      place={title}
       entries={entries}
       earlier={earlier}
       beginning="This is where it begins."

@@ -6,7 +6,7 @@ const LEFT: Record<string, string> = {
   forbidden: 'You may not join this room.',
   kicked: 'You were removed from this room.',
   deleted: 'This room was deleted.',
-  group: 'You are no longer in the group of this room.',
+  group: 'You are no longer in this group.',
   bad_room: 'The server does not accept this name for a room.',
 };
 

@@ -85,7 +85,7 @@ function MembersHint({ state, count, users, detailed }: HintProps) {
   if (state === 'left') hint = 'Unknown while not in the room.';
   else if (state === 'joining')
     hint = count > 0 ? 'As of when the connection was lost.' : 'Joining…';
-  else if (count === 0) hint = 'This room does not show who is here.';
+  else if (count === 0) hint = 'It is not known who is here.';
   else if (!detailed) {
     hint = `${plural(count, 'session')} of ${plural(users, 'user')}. Too many to list.`;
   }

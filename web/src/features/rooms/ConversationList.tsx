@@ -10,6 +10,8 @@ export interface Conversation {
   key: string;
   name: string;
   icon: ReactNode;
+  /** It is not mine to leave. */
+  isKept?: boolean;
 }
 
 interface ConversationListProps {
@@ -39,7 +41,7 @@ export function ConversationList(props: ConversationListProps) {
       <h2 className={styles.heading}>{heading}</h2>
       {conversations.length === 0 && <p className={styles.empty}>{empty}</p>}
       <ul className={styles.list} {...roving.list}>
-        {conversations.map(({ key, name, icon }) => (
+        {conversations.map(({ key, name, icon, isKept = false }) => (
           <li key={key} className={styles.item}>
             <a
               {...roving.item(key)}
@@ -48,23 +50,25 @@ export function ConversationList(props: ConversationListProps) {
               aria-current={key === current ? 'page' : undefined}
               onClick={onPick}
               onKeyDown={(event) => {
-                if (event.key === 'Delete') onLeave(key);
+                if (event.key === 'Delete' && !isKept) onLeave(key);
               }}
             >
               {icon}
               <span className={styles.name}>{name}</span>
               <Count count={unread[key] ?? 0} />
             </a>
-            <button
-              type="button"
-              className={styles.leave}
-              aria-label={`${verb} ${name}`}
-              title={`${verb} ${name}`}
-              tabIndex={roving.isCurrent(key) ? 0 : -1}
-              onClick={() => onLeave(key)}
-            >
-              <CloseIcon />
-            </button>
+            {!isKept && (
+              <button
+                type="button"
+                className={styles.leave}
+                aria-label={`${verb} ${name}`}
+                title={`${verb} ${name}`}
+                tabIndex={roving.isCurrent(key) ? 0 : -1}
+                onClick={() => onLeave(key)}
+              >
+                <CloseIcon />
+              </button>
+            )}
           </li>
         ))}
       </ul>

@@ -19,3 +19,15 @@ export function roomNameProblem(name: string): string | undefined {
   }
   return undefined;
 }
+
+const GROUP = '$group/';
+
+/** A room of a group: the server joins it, for as long as one is in the group. */
+export function isGroup(room: string): boolean {
+  return room.startsWith(GROUP);
+}
+
+/** A room as people call it. */
+export function roomTitle(room: string): string {
+  return isGroup(room) ? room.slice(GROUP.length) : room;
+}
