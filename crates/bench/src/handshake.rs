@@ -67,18 +67,23 @@ pub(crate) fn connect(
     subprotocol: Option<&str>,
 ) -> Result<Opened, BenchError> {
     let mut stream = dial(target, source).doing(|| format!("connecting to {}", target.address))?;
+    let request = request(target, subprotocol);
+    stream.write_all(request.as_bytes()).doing(|| "sending the handshake".to_owned())?;
+    let (head, unread) = read_head(&mut stream).doing(|| "waiting for the handshake".to_owned())?;
+    check_response(&head, subprotocol)?;
+    Ok(Opened { stream, unread })
+}
+
+/// The head of a handshake's request.
+pub(crate) fn request(target: &Target, subprotocol: Option<&str>) -> String {
     let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
-    let request = format!(
+    format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {NONCE}\r\n{}\r\n",
         target.path,
         target.authority,
         offer.as_deref().unwrap_or_default()
-    );
-    stream.write_all(request.as_bytes()).doing(|| "sending the handshake".to_owned())?;
-    let (head, unread) = read_head(&mut stream).doing(|| "waiting for the handshake".to_owned())?;
-    check_response(&head, subprotocol)?;
-    Ok(Opened { stream, unread })
+    )
 }
 
 /// Takes the server's part on a socket just accepted; returns the path that was asked for.
@@ -126,7 +131,8 @@ fn read_head(stream: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
     }
 }
 
-fn check_response(head: &str, subprotocol: Option<&str>) -> Result<(), BenchError> {
+/// Whether the answer is a 101 with the right accept key and subprotocol.
+pub(crate) fn check_response(head: &str, subprotocol: Option<&str>) -> Result<(), BenchError> {
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap_or_default();
     if status.split(' ').nth(1) != Some("101") {

@@ -8,7 +8,7 @@
 //!
 //! | Command | File |
 //! |---|---|
-//! | `echo`, `fanout`, `idle` | `echo`, `fanout`, `idle`: drive a server, check every answer |
+//! | `echo`, `fanout`, `churn`, `idle` | `echo`, `fanout`, `churn`, `idle`: drive a server, check every answer |
 //! | `baseline-echo`, `baseline-fanout` | `baseline`: the servers to compare with |
 //! | `compare` | `compare`: starts servers itself, interleaved rounds, medians and spread |
 //!
@@ -20,6 +20,7 @@
 //! Linux only: without `/proc` there is nothing to report.
 
 mod baseline;
+mod churn;
 mod compare;
 mod connection;
 mod cpu;
@@ -57,6 +58,8 @@ enum Command {
     Echo(echo::EchoArgs),
     /// Publish to a room of many members and check every delivery.
     Fanout(fanout::FanoutArgs),
+    /// Connect, say one thing and close, again and again.
+    Churn(churn::ChurnArgs),
     /// Open many sessions that do nothing, and report what each costs.
     Idle(idle::IdleArgs),
     /// Serve the least that an echo can cost: one recv and one send a message.
@@ -75,6 +78,7 @@ pub fn run(args: BenchArgs) -> ExitCode {
     let outcome = match args.command {
         Command::Echo(args) => echo::run(&args),
         Command::Fanout(args) => fanout::run(&args),
+        Command::Churn(args) => churn::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::BaselineEcho(args) => baseline::echo::serve(&args),
         Command::BaselineFanout(args) => baseline::fanout::serve(&args),
