@@ -3,7 +3,7 @@
 use crate::api::{self, Answers, Api};
 use crate::config::Settings;
 use crate::front::origin::{Allowed, Origins};
-use crate::front::{self, Counts, Front, Gauge};
+use crate::front::{self, Addresses, Counts, Front, Gauge};
 use crate::worker::{self, Clock, Workers};
 use crate::{keys, logs};
 use clarion_engine::Router;
@@ -97,6 +97,7 @@ impl Server {
             .map_err(|e| failed("the workers cannot start", &e))?;
         let workers = Arc::new(workers);
         let (counts, http_connections) = (Arc::new(Counts::new(clock)), Gauge::default());
+        let addresses = Arc::new(Addresses::new(&settings.limits, settings.bans, clock));
         let draining = Arc::new(AtomicBool::new(false));
         let api = Arc::new(Api::new(api::Parts {
             node: node_name(&settings.node),
@@ -105,6 +106,7 @@ impl Server {
             workers: workers.clone(),
             answers,
             counts: counts.clone(),
+            addresses: addresses.clone(),
             http_connections: http_connections.clone(),
             draining: draining.clone(),
             clock,
@@ -115,6 +117,7 @@ impl Server {
             api: api.clone(),
             workers: workers.clone(),
             counts,
+            addresses: addresses.clone(),
             http_connections,
             draining: draining.clone(),
             origins: origins(settings),

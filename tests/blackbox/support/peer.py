@@ -34,10 +34,11 @@ class Peer(Session):
         say_hello=True,
         behind=b"",
         receive_buffer=None,
+        source=None,
         **hello,
     ):
         super().__init__()
-        self.socket = open_socket(server, receive_buffer)
+        self.socket = open_socket(server, receive_buffer, source)
         key = base64.b64encode(os.urandom(16))
         offer = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
         request = (
@@ -234,8 +235,10 @@ def decode(buffer):
 # HTTP, as far as a handshake needs it
 
 
-def open_socket(server, receive_buffer=None):
+def open_socket(server, receive_buffer=None, source=None):
     sock = socket.socket()
+    if source:
+        sock.bind((source, 0))
     if receive_buffer:
         # Before connecting, or the window is already larger.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

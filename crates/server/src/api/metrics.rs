@@ -69,6 +69,10 @@ metrics! {
         "Errors that clients were told, by name.";
     LIMITS = Counter "clarion_limits_total", "hits", ["limit"],
         "Limits that were met, by setting.";
+    BANS = Counter "clarion_bans_total", "bans", [], "Bans of addresses.";
+    BANNED = Gauge "clarion_banned_addresses", "addresses", [], "Addresses that are banned now.";
+    ADDRESSES = Gauge "clarion_addresses", "addresses", [],
+        "Addresses that are remembered for limits and bans.";
     REQUESTS = Counter "clarion_http_requests_total", "requests", ["route", "status"],
         "HTTP requests answered, but for handshakes that were accepted.";
 
@@ -181,7 +185,7 @@ impl Scrapes {
         for (limit, count) in &counters.limits {
             let told = memory.limits.insert(limit, *count).unwrap_or(0);
             if *count > told {
-                log_limit(limit, count - told);
+                log_limit(limit, count - told, None);
             }
         }
     }
@@ -277,6 +281,10 @@ impl Api {
             *limits.entry(name).or_default() += count;
         }
         page.many(&LIMITS, limits.iter().map(named));
+        let (bans, banned, remembered) = self.addresses.counts();
+        page.one(&BANS, bans);
+        page.one(&BANNED, banned);
+        page.one(&ADDRESSES, remembered);
         let requests = self.counts.requests();
         let request = |((route, status), count): (&(&'static str, u16), &u64)| {
             ([(*route).to_owned(), status.to_string()], *count)

@@ -21,7 +21,7 @@ mod stats;
 pub(crate) use answers::Answers;
 
 use crate::config::Secret;
-use crate::front::{Answer, Counts, Gauge, Problem, read_body};
+use crate::front::{Addresses, Answer, Counts, Gauge, Problem, read_body};
 use crate::worker::{Clock, Workers};
 use bytes::Bytes;
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
@@ -48,6 +48,7 @@ pub(crate) struct Api {
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) http_connections: Gauge,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) clock: Clock,
@@ -67,6 +68,7 @@ pub(crate) struct Parts {
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) http_connections: Gauge,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) clock: Clock,
@@ -187,6 +189,7 @@ impl Api {
             workers: parts.workers,
             answers: parts.answers,
             counts: parts.counts,
+            addresses: parts.addresses,
             http_connections: parts.http_connections,
             draining: parts.draining,
             clock: parts.clock,

@@ -106,6 +106,7 @@ impl Api {
             self.rates(&scrape.counters);
             self.scrapes.log_limits(&scrape.counters);
             self.counts.log_rest();
+            self.addresses.sweep();
         }
     }
 }

@@ -116,6 +116,11 @@ impl Default for Limits {
             connections: 1_000_000,
             http_connections: 10_000,
             http_body_bytes: 1 << 20,
+            connections_per_ip: 0,
+            handshakes_per_s: 0,
+            handshakes_per_s_per_ip: 0,
+            requests_per_s_per_ip: 0,
+            exempt: vec!["127.0.0.0/8".into(), "::1/128".into()],
         }
     }
 }

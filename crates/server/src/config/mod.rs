@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) auth: Auth,
     pub(crate) origins: Origins,
     pub(crate) limits: Limits,
+    pub(crate) bans: Bans,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) session: Session,
     pub(crate) presence: Presence,
@@ -105,6 +106,42 @@ pub(crate) struct Limits {
     pub(crate) http_connections: usize,
     /// Body of an HTTP request, bytes; over it 413.
     pub(crate) http_body_bytes: usize,
+    /// WebSocket connections of one address (IPv6: of one /64); over it 429. 0: no limit.
+    pub(crate) connections_per_ip: u32,
+    /// WebSocket handshakes a second, with bursts of as many; over it 429. 0: no limit.
+    pub(crate) handshakes_per_s: u32,
+    /// The same of one address.
+    pub(crate) handshakes_per_s_per_ip: u32,
+    /// HTTP requests a second of one address that are neither handshakes nor probes, with bursts of
+    /// as many; over it 429. 0: no limit.
+    pub(crate) requests_per_s_per_ip: u32,
+    /// Networks to which nothing applies that is per address, nor bans: `10.0.0.0/8`.
+    pub(crate) exempt: Vec<String>,
+}
+
+/// When an address is refused for a while.
+///
+/// A strike is a handshake that breaks RFC 6455, a wrong API key, a limit per address that was met,
+/// and a connection that ended with 1002, 1003, 1007, 1008, 1009, 4004 or 4129.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Bans {
+    /// Strikes until a ban. 0: nobody is banned.
+    pub(crate) after: u32,
+    /// The time within which they have to come.
+    pub(crate) within: Span,
+    /// How long a ban lasts.
+    pub(crate) duration: Span,
+}
+
+impl Bans {
+    pub(crate) fn within_us(&self) -> u64 {
+        self.within.as_ms() * 1_000
+    }
+
+    pub(crate) fn duration_us(&self) -> u64 {
+        self.duration.as_ms() * 1_000
+    }
 }
 
 /// When the server pings and when it gives up.
@@ -286,6 +323,7 @@ impl Default for Settings {
             auth: Auth::default(),
             origins: Origins::default(),
             limits: Limits::default(),
+            bans: Bans::default(),
             heartbeat: Heartbeat::default(),
             session: Session::default(),
             presence: Presence::default(),
@@ -300,6 +338,12 @@ impl Default for Settings {
 impl Default for Auth {
     fn default() -> Self {
         Self { guests: Guests::Loopback }
+    }
+}
+
+impl Default for Bans {
+    fn default() -> Self {
+        Self { after: 0, within: Span::from_ms(60_000), duration: Span::from_ms(600_000) }
     }
 }
 
@@ -393,6 +437,11 @@ impl Settings {
                 return Err((name.into(), format!("must be at least {min}")));
             }
         }
+        for (index, text) in limits.exempt.iter().enumerate() {
+            if let Err(rule) = text.parse::<crate::front::Network>() {
+                return Err((format!("limits.exempt[{index}]"), rule));
+            }
+        }
         let (ms, s) = (Span::from_ms(1), Span::from_ms(1_000));
         for (name, value, min) in [
             ("limits.handshake", limits.handshake, Span::from_ms(100)),
@@ -401,6 +450,8 @@ impl Settings {
             ("heartbeat.interval", self.heartbeat.interval, ms),
             ("heartbeat.timeout", self.heartbeat.timeout, ms),
             ("session.ttl", self.session.ttl, s),
+            ("bans.within", self.bans.within, s),
+            ("bans.duration", self.bans.duration, s),
         ] {
             if value < min {
                 return Err((name.into(), format!("must be at least {min}")));

@@ -2,6 +2,7 @@
 
 use crate::worker::Clock;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +19,8 @@ pub(crate) enum Outcome {
     Origin,
     /// There are as many connections as are allowed.
     Full,
+    /// Too many came in too short a time, or from one address.
+    Limited,
     /// The server is about to stop.
     Draining,
     /// The socket went away under the answer.
@@ -25,12 +28,13 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Accepted, "accepted"),
         (Self::Malformed, "malformed"),
         (Self::Subprotocol, "subprotocol"),
         (Self::Origin, "origin"),
         (Self::Full, "full"),
+        (Self::Limited, "limited"),
         (Self::Draining, "draining"),
         (Self::Lost, "lost"),
     ];
@@ -45,13 +49,28 @@ pub(crate) enum Limit {
     HttpConnections,
     /// Bytes of a request's body.
     HttpBodyBytes,
+    /// WebSocket connections of one address.
+    ConnectionsPerIp,
+    /// Handshakes a second.
+    Handshakes,
+    /// Handshakes a second of one address.
+    HandshakesPerIp,
+    /// Requests a second of one address.
+    RequestsPerIp,
+    /// Not of `limits`: the address is banned.
+    Bans,
 }
 
 impl Limit {
-    const ALL: [(Self, &'static str); 3] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Connections, "connections"),
         (Self::HttpConnections, "http_connections"),
         (Self::HttpBodyBytes, "http_body_bytes"),
+        (Self::ConnectionsPerIp, "connections_per_ip"),
+        (Self::Handshakes, "handshakes_per_s"),
+        (Self::HandshakesPerIp, "handshakes_per_s_per_ip"),
+        (Self::RequestsPerIp, "requests_per_s_per_ip"),
+        (Self::Bans, "bans"),
     ];
 }
 
@@ -100,10 +119,10 @@ impl Counts {
         }
     }
 
-    /// A limit was met. The log gets one line a second and limit.
-    pub(crate) fn limit(&self, limit: Limit) {
+    /// A limit was met, if by one peer by that. The log gets one line a second and limit.
+    pub(crate) fn limit(&self, limit: Limit, peer: Option<IpAddr>) {
         if let Some(count) = self.limits[limit as usize].hit(self.now_s()) {
-            log_limit(Limit::ALL[limit as usize].1, count);
+            log_limit(Limit::ALL[limit as usize].1, count, peer);
         }
     }
 
@@ -123,7 +142,7 @@ impl Counts {
         for ((_, limit), tally) in Limit::ALL.iter().zip(&self.limits) {
             let count = tally.rest();
             if count > 0 {
-                log_limit(limit, count);
+                log_limit(limit, count, None);
             }
         }
     }
@@ -150,9 +169,10 @@ impl Counts {
     }
 }
 
-/// The line about a limit, wherever it was met.
-pub(crate) fn log_limit(limit: &str, count: u64) {
-    tracing::warn!(limit, count, "limit met");
+/// The line about a limit, wherever it was met; `peer` is the last one that did.
+pub(crate) fn log_limit(limit: &str, count: u64, peer: Option<IpAddr>) {
+    let peer = peer.map(tracing::field::display);
+    tracing::warn!(limit, count, peer, "limit met");
 }
 
 impl Tally {
@@ -221,7 +241,7 @@ mod tests {
             assert_eq!((name, count), (Outcome::ALL[index].1, index as u64 + 1));
         }
         for (index, (limit, _)) in Limit::ALL.into_iter().enumerate() {
-            (0..=index).for_each(|_| counts.limit(limit));
+            (0..=index).for_each(|_| counts.limit(limit, None));
         }
         for (index, (name, count)) in counts.limits().enumerate() {
             assert_eq!((name, count), (Limit::ALL[index].1, index as u64 + 1));

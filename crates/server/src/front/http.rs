@@ -56,7 +56,10 @@ async fn until_ended(
         let answer = front.handle(request, ends, handoff).await.unwrap_or_else(|problem| {
             let status = problem.status.as_u16();
             if problem.status == StatusCode::PAYLOAD_TOO_LARGE {
-                front.counts.limit(Limit::HttpBodyBytes);
+                front.counts.limit(Limit::HttpBodyBytes, Some(ends.peer.ip()));
+            }
+            if problem.status == StatusCode::UNAUTHORIZED {
+                front.addresses.strike(ends.net);
             }
             tracing::debug!(peer = %ends.peer, route, status, "request refused");
             problem.into_response()

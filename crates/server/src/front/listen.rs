@@ -32,6 +32,17 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
     \"detail\":\"Too many HTTP connections are open.\"}";
 
+/// The same for an address that is banned, and for how long it still is.
+fn banned(left_s: u32) -> String {
+    let body = "{\"type\":\"about:blank\",\"title\":\"Too Many Requests\",\"status\":429,\
+        \"detail\":\"This address is banned for a while.\",\"name\":\"rate_limited\"}";
+    format!(
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\n\
+         Content-Length: {}\r\nRetry-After: {left_s}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 /// Binds a listening socket.
 pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -52,7 +63,8 @@ pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, mut stop: watc
         match accepted {
             Ok((stream, peer)) => {
                 starved = false;
-                accept(&front, stream, Ends { peer, loopback }, &stop);
+                let net = front.addresses.net(peer.ip());
+                accept(&front, stream, Ends { peer, loopback, net }, &stop);
             }
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {
@@ -69,8 +81,13 @@ pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, mut stop: watc
 }
 
 fn accept(front: &Arc<Front>, stream: TcpStream, ends: Ends, stop: &watch::Receiver<bool>) {
+    if let Some(left_s) = ends.net.and_then(|net| front.addresses.banned(net)) {
+        front.counts.limit(Limit::Bans, Some(ends.peer.ip()));
+        let _ = stream.try_write(banned(left_s).as_bytes());
+        return;
+    }
     let Some(counted) = front.http_connections.enter(front.http_connections_max) else {
-        front.counts.limit(Limit::HttpConnections);
+        front.counts.limit(Limit::HttpConnections, Some(ends.peer.ip()));
         // As much as fits at once into an empty buffer, which is all of it.
         let _ = stream.try_write(FULL);
         return;

@@ -3,6 +3,7 @@
 //! It runs on tokio and hyper, beside the workers. A connection is a task here ([`http`]) until its
 //! handshake is good ([`upgrade`]); then the bare socket goes to a worker and the task ends.
 
+mod addresses;
 mod body;
 mod count;
 mod http;
@@ -11,6 +12,7 @@ pub(crate) mod origin;
 mod refuse;
 mod upgrade;
 
+pub(crate) use addresses::{Addresses, Admission, Network};
 pub(crate) use body::read_body;
 pub(crate) use count::{Counts, Gauge, Limit, Outcome, log_limit};
 pub(crate) use listen::{TURNS, bind, run};
@@ -20,6 +22,7 @@ use crate::api::Api;
 use crate::config::Guests;
 use crate::ui;
 use crate::worker::Workers;
+use addresses::{Met, Net};
 use clarion_engine::Endpoint;
 use clarion_websocket::deflate;
 use hyper::body::Incoming;
@@ -39,6 +42,7 @@ pub(crate) struct Front {
     pub(crate) api: Arc<Api>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) http_connections: Gauge,
     /// Set once, when the server begins to stop.
     pub(crate) draining: Arc<AtomicBool>,
@@ -61,6 +65,8 @@ pub(crate) struct Ends {
     pub(crate) peer: SocketAddr,
     /// It came in at a loopback address.
     pub(crate) loopback: bool,
+    /// What it counts as; `None` if no limit per address applies to it.
+    pub(crate) net: Option<Net>,
 }
 
 impl Front {
@@ -83,13 +89,40 @@ impl Front {
             }
             "/ws" => self.upgrade(request, ends, Endpoint::Session, handoff),
             "/echo" if self.echo => self.upgrade(request, ends, Endpoint::Echo, handoff),
-            path if Api::serves(path) => self.api.handle(request).await,
-            path => match *request.method() {
-                Method::GET | Method::HEAD => ui::find(path).ok_or_else(Problem::not_found),
-                _ if ui::find(path).is_some() => Err(Problem::method_not_allowed("GET, HEAD")),
-                _ => Err(Problem::not_found()),
-            },
+            "/healthz" | "/readyz" => self.api.handle(request).await,
+            path => {
+                self.check_rate(ends)?;
+                if Api::serves(path) {
+                    return self.api.handle(request).await;
+                }
+                match *request.method() {
+                    Method::GET | Method::HEAD => ui::find(path).ok_or_else(Problem::not_found),
+                    _ if ui::find(path).is_some() => Err(Problem::method_not_allowed("GET, HEAD")),
+                    _ => Err(Problem::not_found()),
+                }
+            }
         }
+    }
+
+    fn check_rate(&self, ends: Ends) -> Result<(), Problem> {
+        self.addresses.request(ends.net).map_err(|met| self.over(met, ends))
+    }
+
+    /// A limit that is per address, or of handshakes, was met.
+    fn over(&self, met: Met, ends: Ends) -> Problem {
+        self.counts.limit(met.limit, Some(ends.peer.ip()));
+        if met.limit != Limit::Handshakes {
+            self.addresses.strike(ends.net);
+        }
+        let detail = match met.limit {
+            Limit::ConnectionsPerIp => {
+                "There are as many connections from this address as are allowed."
+            }
+            Limit::Handshakes => "Too many clients are connecting now.",
+            Limit::HandshakesPerIp => "This address connects too often.",
+            _ => "This address asks too often.",
+        };
+        Problem::too_many(detail, met.value, met.retry_after_s)
     }
 }
 

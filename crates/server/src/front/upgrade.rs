@@ -1,6 +1,6 @@
 //! The opening handshake: from a request to a socket that a worker owns.
 
-use super::{Answer, Ends, Front, Limit, Outcome, Problem};
+use super::{Admission, Answer, Ends, Front, Limit, Outcome, Problem};
 use crate::api::bearer;
 use crate::config::Guests;
 use crate::worker::{Arrival, Reservation};
@@ -29,11 +29,21 @@ pub(super) struct Handoff(Mutex<Option<Upgrading>>);
 pub(super) struct Upgrading {
     socket: OnUpgrade,
     place: Reservation,
+    admission: Option<Admission>,
     endpoint: Endpoint,
     agreed: Agreed,
     ends: Ends,
     guests: bool,
     credentials: Option<Credentials>,
+}
+
+/// A handshake that is good.
+#[derive(Debug)]
+struct Good {
+    answer: Answer,
+    agreed: Agreed,
+    place: Reservation,
+    admission: Option<Admission>,
 }
 
 /// What an answer of 101 says.
@@ -64,10 +74,12 @@ impl Front {
         handoff: &Handoff,
     ) -> Result<Answer, Problem> {
         let judged = self.judge(&request, ends);
-        let (answer, agreed, place) = judged.map_err(|(outcome, problem)| {
+        let Good { answer, agreed, place, admission } = judged.map_err(|(outcome, problem)| {
             self.counts.handshake(outcome);
-            if outcome == Outcome::Full {
-                self.counts.limit(Limit::Connections);
+            match outcome {
+                Outcome::Full => self.counts.limit(Limit::Connections, None),
+                Outcome::Malformed => self.addresses.strike(ends.net),
+                _ => {}
             }
             problem
         })?;
@@ -78,15 +90,20 @@ impl Front {
             Guests::Loopback => ends.loopback,
             Guests::Never => false,
         };
-        handoff.put(Upgrading { socket, place, endpoint, agreed, ends, guests, credentials });
+        handoff.put(Upgrading {
+            socket,
+            place,
+            admission,
+            endpoint,
+            agreed,
+            ends,
+            guests,
+            credentials,
+        });
         Ok(answer)
     }
 
-    fn judge(
-        &self,
-        request: &Request<Incoming>,
-        ends: Ends,
-    ) -> Result<(Answer, Agreed, Reservation), (Outcome, Problem)> {
+    fn judge(&self, request: &Request<Incoming>, ends: Ends) -> Result<Good, (Outcome, Problem)> {
         let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
         let version = if request.version() == Version::HTTP_11 { (1, 1) } else { (1, 0) };
         let head = handshake::Request { method: request.method().as_str(), target, version };
@@ -115,11 +132,16 @@ impl Front {
             let detail = "There are as many connections as this server allows.";
             return Err((Outcome::Full, Problem::unavailable(detail, 10)));
         }
+        let admission = self
+            .addresses
+            .handshake(ends.net)
+            .map_err(|met| (Outcome::Limited, self.over(met, ends)))?;
         let compression =
             self.deflate.and_then(|config| deflate::accept(&config, &accepted.extensions));
         let (extension, deflate) = compression.map(|it| (it.header, it.agreed)).unzip();
         let answer = switching(&accepted, subprotocol, extension.as_deref());
-        Ok((answer, Agreed { hello: subprotocol.is_some(), deflate }, self.workers.reserve()))
+        let agreed = Agreed { hello: subprotocol.is_some(), deflate };
+        Ok(Good { answer, agreed, place: self.workers.reserve(), admission })
     }
 }
 
@@ -170,7 +192,7 @@ impl Upgrading {
     /// Takes the bare socket out from under hyper, which has sent the answer, and hands it over
     /// with what it read behind the request.
     pub(super) async fn finish(self, front: &Front) {
-        let Self { socket, place, endpoint, agreed, ends, guests, credentials } = self;
+        let Self { socket, place, admission, endpoint, agreed, ends, guests, credentials } = self;
         let lost = |error: &dyn std::fmt::Display| {
             front.counts.handshake(Outcome::Lost);
             tracing::debug!(peer = %ends.peer, %error, "connection lost in its handshake");
@@ -197,6 +219,7 @@ impl Upgrading {
             credentials,
             guests,
             seat: place.seat,
+            admission,
         };
         front.workers.deliver(worker, arrival);
     }

@@ -10,12 +10,13 @@ use super::outbox::Chunks;
 use super::slot::{Slot, Slots, Stage};
 use crate::api::Answers;
 use crate::auth::authenticate;
+use crate::front::Admission;
 use bytes::Bytes;
 use clarion_engine::effects::{AuthOutcome, Credentials, Question, Verdict};
 use clarion_engine::mail::ApiAnswer;
 use clarion_engine::{ApiId, Config, ConnId, Effects, Mail, Now, WorkerId, permission};
 use clarion_store::{MemoryStore, Request};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub(crate) struct Driver {
     /// Mail to this worker itself, for this turn.
     pub(crate) own: Vec<Mail>,
     pub(crate) load: Load,
+    /// Of those connections to which limits per address apply.
+    pub(crate) admissions: HashMap<ConnId, Admission>,
     pub(crate) meter: Arc<Meter>,
     /// When the publications were read that this turn will have written; one for each batch.
     pub(crate) deliveries: Vec<u64>,
@@ -111,6 +114,7 @@ impl Driver {
             outgoing: parts.outgoing,
             own: Vec::new(),
             load: parts.load,
+            admissions: HashMap::new(),
             meter: parts.meter,
             deliveries: Vec::new(),
             close_us: parts.config.limits.close_ms * 1_000,
@@ -178,6 +182,7 @@ impl Driver {
         let closed = self.slots.get(conn).is_some_and(|slot| slot.transport.is_none());
         if closed {
             self.slots.release(conn);
+            self.admissions.remove(&conn);
             self.load.leave();
         }
     }

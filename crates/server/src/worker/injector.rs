@@ -6,6 +6,7 @@
 
 use super::doorbell::Doorbell;
 use super::load::Seat;
+use crate::front::Admission;
 use bytes::Bytes;
 use clarion_engine::effects::Credentials;
 use clarion_engine::{Endpoint, Mail};
@@ -29,6 +30,8 @@ pub(crate) struct Arrival {
     /// Whether a client without a token is a guest.
     pub(crate) guests: bool,
     pub(crate) seat: Seat,
+    /// Its address counts it until it ends; `None` if no limit per address applies to it.
+    pub(crate) admission: Option<Admission>,
 }
 
 /// One item for a worker.

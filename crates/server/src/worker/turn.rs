@@ -9,6 +9,7 @@ use super::outbox::Progress;
 use super::slot::{self, Stage};
 use super::transport::Transport;
 use clarion_engine::{ConnId, Mail, Open, Shard, WorkerId};
+use clarion_protocol::close;
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -145,6 +146,11 @@ impl Worker {
                 Notice::Closed(conn, end) => {
                     let (worker, code) = (self.driver.id.0, self.shard.close_code(conn));
                     tracing::info!(worker, conn = %Shown(conn), code, by = %end, "connection closed");
+                    if let Some(admission) = self.driver.admissions.get(&conn)
+                        && code.is_some_and(is_strike)
+                    {
+                        admission.strike();
+                    }
                     self.shard.on_close(conn, now, &mut self.driver);
                     self.driver.release(conn);
                     self.say_if_idle();
@@ -178,8 +184,18 @@ impl Worker {
     }
 
     fn take_arrival(&mut self, arrival: Arrival) {
-        let Arrival { stream, read, endpoint, deflate, hello, peer, credentials, guests, seat } =
-            arrival;
+        let Arrival {
+            stream,
+            read,
+            endpoint,
+            deflate,
+            hello,
+            peer,
+            credentials,
+            guests,
+            seat,
+            admission,
+        } = arrival;
         let mut transport = match Transport::plain(stream) {
             Ok(transport) => transport,
             Err(error) => {
@@ -195,6 +211,9 @@ impl Worker {
         }
         self.driver.slots.get(conn).expect("just inserted").transport = Some(transport);
         seat.settle();
+        if let Some(admission) = admission {
+            self.driver.admissions.insert(conn, admission);
+        }
         tracing::info!(worker = self.driver.id.0, conn = %Shown(conn), %peer, "connection opened");
         let now = self.driver.now;
         let open = Open { conn, endpoint, deflate, hello, peer, credentials };
@@ -422,6 +441,20 @@ impl Worker {
         Driver::note_closed(&mut driver.notices, conn, slot, End::Server);
         Driver::mark_ready(&mut driver.ready, conn, slot);
     }
+}
+
+/// Whether a connection that ended so has broken a rule; see the setting `bans`.
+fn is_strike(code: u16) -> bool {
+    matches!(
+        code,
+        close::PROTOCOL_ERROR
+            | close::UNSUPPORTED_DATA
+            | close::INVALID_DATA
+            | close::POLICY_VIOLATION
+            | close::MESSAGE_TOO_BIG
+            | close::ABUSE
+            | close::RATE_LIMITED
+    )
 }
 
 /// The next of those whose time has come.
