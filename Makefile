@@ -145,6 +145,11 @@ bench: ## Measure against the bare baselines; keep the machine quiet.
 	cargo build $(LOCKED) --release --bin clarion
 	$(TARGET)/release/clarion bench compare --clarion $(TARGET)/release/clarion
 
+.PHONY: bench-codec
+bench-codec: ## Measure reading and writing frames against other libraries; a quiet machine is not needed.
+	@scripts/bootstrap rust
+	cargo run --quiet --release --manifest-path benches/codec/Cargo.toml --target-dir $(TARGET)/codec
+
 .PHONY: clean
 clean: ## Remove everything that was built or installed here.
 	cargo clean
