@@ -17,7 +17,7 @@ import { Logo, MenuIcon } from '../shared/icons.tsx';
 import { Panel } from '../shared/Panel.tsx';
 import type { Presence } from '../shared/presence.ts';
 import { useMedia } from '../shared/use-media.ts';
-import { userName } from '../shared/user-name.ts';
+import { seedOf, userName } from '../shared/user-name.ts';
 import { closeRoom, direct, openRooms } from './chat.ts';
 import { go, type Place, placeOf, route } from './route.ts';
 import styles from './Shell.module.css';
@@ -236,7 +236,7 @@ function Title({ place, title, other }: TitleProps) {
   const status = other && (other.text || (other.status === 'away' ? 'Away' : 'Online'));
   return (
     <div className={styles.person}>
-      <Avatar name={title} seed={place.user} {...(other && { status: other.status })} />
+      <Avatar name={title} seed={seedOf(place.user)} {...(other && { status: other.status })} />
       <div className={styles.who}>
         <h1 className={styles.title}>{title}</h1>
         <p className={styles.status}>{status ?? 'Not in your rooms'}</p>

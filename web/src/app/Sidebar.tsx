@@ -9,6 +9,7 @@ import { recentRooms } from '../features/rooms/recent-rooms.ts';
 import { isGroup, roomTitle } from '../features/rooms/room-name.ts';
 import { Avatar } from '../shared/Avatar.tsx';
 import { KeyboardIcon, Logo, PeopleIcon } from '../shared/icons.tsx';
+import { seedOf } from '../shared/user-name.ts';
 import { direct } from './chat.ts';
 import { go, linkTo } from './route.ts';
 import styles from './Sidebar.module.css';
@@ -65,7 +66,7 @@ export function Sidebar({ current, onPick, onLeave, onMe, onHelp }: SidebarProps
           conversations={[...threads.values()].map((thread) => ({
             key: directRoom(thread.user),
             name: thread.name,
-            icon: <Avatar name={thread.name} seed={thread.user} isSmall />,
+            icon: <Avatar name={thread.name} seed={seedOf(thread.user)} isSmall />,
           }))}
         />
       )}

@@ -2,3 +2,8 @@
 export function userName(user: string | undefined): string | undefined {
   return user?.startsWith('guest:') ? 'Guest' : user;
 }
+
+/** What a user's color is made from: a guest is its session, by which it is known in rooms. */
+export function seedOf(user: string): string {
+  return user.replace(/^guest:/, '');
+}
