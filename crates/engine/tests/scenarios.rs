@@ -573,3 +573,30 @@ fn a_room_that_somebody_only_asked_about_is_forgotten_at_once() {
     }
     assert_eq!(rig.shard.counters().rooms, 0);
 }
+
+// Joining.
+
+#[test]
+fn where_the_log_no_longer_reaches_back_last_decides() {
+    let mut rig = Rig::new(config());
+    let ada = rig.guest_in("short", &json!({}));
+    let mut epoch = Value::Null;
+    for n in 0..10 {
+        epoch = publish(&mut rig, ada, "short", n)["payload"]["epoch"].clone();
+    }
+    let (bob, _) = rig.hello(&json!({}));
+    let after = json!({"epoch": epoch, "offset": 2});
+    let join = json!({"after": after, "last": 2});
+    let reply = rig.ask(bob, "$join", &join, &json!({"room": "short"}));
+    assert_eq!(reply["payload"]["recovered"], false);
+    assert_eq!(reply["payload"]["from"], 9);
+    rig.ask(bob, "$leave", &json!(null), &json!({"room": "short"}));
+    let reply = rig.ask(bob, "$join", &json!({"after": after}), &json!({"room": "short"}));
+    assert_eq!(reply["payload"]["recovered"], false);
+    assert_eq!(reply["payload"]["from"], 11, "without last: live only");
+    rig.ask(bob, "$leave", &json!(null), &json!({"room": "short"}));
+    let join = json!({"after": {"epoch": "another", "offset": 2}, "last": 2});
+    let reply = rig.ask(bob, "$join", &join, &json!({"room": "short"}));
+    assert_eq!(reply["payload"]["recovered"], false);
+    assert_eq!(reply["payload"]["from"], 9);
+}

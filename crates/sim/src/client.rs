@@ -29,6 +29,8 @@ pub(crate) struct Client {
     pub(crate) ticket: Option<String>,
     /// What it knows of each room that it wants to be in.
     pub(crate) rooms: BTreeMap<String, Room>,
+    /// Where it was in the rooms that it left.
+    left: BTreeMap<String, Room>,
     /// The link that counts; older ones may linger.
     pub(crate) current: Option<usize>,
     pub(crate) next_id: u64,
@@ -103,6 +105,7 @@ impl Client {
             client: None,
             ticket: None,
             rooms: BTreeMap::new(),
+            left: BTreeMap::new(),
             current: None,
             next_id: 0,
             keys: Vec::new(),
@@ -145,9 +148,16 @@ impl Client {
         });
         match rng.below(20) {
             0..=3 if !moving && !link.joined.contains_key(&room) => {
-                let known = self.rooms.get(&room).and_then(|room| room.position.clone());
+                let known = self.rooms.get(&room).or_else(|| self.left.get(&room));
+                let known = known.and_then(|room| room.position.clone());
                 let logged = room != UNLOGGED;
-                let after = known.filter(|_| logged && rng.chance(70));
+                let mut after = known.filter(|_| logged && rng.chance(70));
+                if let Some((_, offset)) = &mut after
+                    && rng.chance(20)
+                {
+                    // Everything, from the beginning.
+                    *offset = 0;
+                }
                 let mut join = json!({"members": rng.chance(30)});
                 if let Some((epoch, offset)) = &after {
                     join["after"] = json!({"epoch": epoch, "offset": offset});
@@ -158,10 +168,10 @@ impl Client {
                 let asked = Asked::Join { room: room.clone(), after };
                 self.ask(link, json!({"type": "$join", "payload": join}), &room, asked);
             }
-            4 if !moving && link.joined.contains_key(&room) => {
+            4 | 12 if !moving && link.joined.contains_key(&room) => {
                 let asked = Asked::Leave { room: room.clone() };
                 self.ask(link, json!({"type": "$leave"}), &room, asked);
-                self.rooms.remove(&room);
+                self.forget(&room);
             }
             5 => {
                 let history = json!({"type": "$history", "payload": {"limit": rng.below(20)}});
@@ -189,6 +199,13 @@ impl Client {
                 self.ask(link, state, &room, Asked::Other);
             }
             _ => self.publish(link, &room, rng),
+        }
+    }
+
+    /// It no longer wants to be in a room; it may come back to where it was.
+    fn forget(&mut self, room: &str) {
+        if let Some(known) = self.rooms.remove(room) {
+            self.left.insert(room.to_owned(), known);
         }
     }
 
@@ -379,7 +396,7 @@ impl Client {
     fn on_left(&mut self, link: &mut Link, room: &str, payload: &Value) -> Checked {
         link.seen.insert(format!("left {}", payload["reason"]));
         link.joined.remove(room).ok_or("made to leave a room it is not in")?;
-        self.rooms.remove(room);
+        self.forget(room);
         Ok(())
     }
 
