@@ -76,14 +76,16 @@ impl Shard {
     pub(crate) fn order_group(&mut self, command: &RoomCommand, fx: &mut impl Effects) {
         let What::Group { user, member } = &command.what else { return };
         let (limit, rooms_max) = (self.config.limits.group_users, self.config.limits.rooms);
+        // Whoever asks twice for what is so already is not over any limit.
+        let more = *member && !self.groups.has(user, &command.room);
         let refusal = if !matches!(command.room.kind(), RoomKind::Group(_)) {
             Some(Refusal::new(ErrorName::BadRoom, "this room is not a group's"))
-        } else if *member && self.groups.users >= limit && !self.groups.has(user, &command.room) {
+        } else if more && self.groups.users >= limit {
             Some(
                 Refusal::unavailable("groups have as many users as they may")
                     .with_limit(limit as u64),
             )
-        } else if *member && self.groups.of(user).count() >= rooms_max {
+        } else if more && self.groups.of(user).count() >= rooms_max {
             let rule = "one user can be in no more groups";
             Some(Refusal::new(ErrorName::RateLimited, rule).with_limit(rooms_max as u64))
         } else {
