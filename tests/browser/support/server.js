@@ -88,6 +88,10 @@ export class Server {
     return this.#port;
   }
 
+  get apiKey() {
+    return API_KEY;
+  }
+
   /** As a crash: no goodbye to anybody. */
   kill() {
     return this.#end('SIGKILL');

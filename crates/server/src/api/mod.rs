@@ -10,6 +10,7 @@ mod exposition;
 mod groups;
 mod metrics;
 mod openapi;
+pub(crate) mod page;
 mod process;
 mod publish;
 mod query;

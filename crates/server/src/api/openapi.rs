@@ -107,6 +107,9 @@ fn refusals(path: &str, item: &mut PathItem) {
         }
     }
     if let Some(post) = &mut item.post {
+        if path == "/v1/groups/add" {
+            add(post, &[(429, "The user is in as many groups as one may be; see `limit`.")]);
+        }
         add(
             post,
             &[

@@ -18,7 +18,7 @@ pub(crate) use count::{Counts, Gauge, Limit, Outcome, log_limit};
 pub(crate) use listen::{TURNS, bind, run};
 pub(crate) use refuse::{Answer, Document, Problem};
 
-use crate::api::Api;
+use crate::api::{Api, page};
 use crate::config::Guests;
 use crate::ui;
 use crate::worker::Workers;
@@ -96,8 +96,8 @@ impl Front {
                     return self.api.handle(request).await;
                 }
                 match *request.method() {
-                    Method::GET | Method::HEAD => ui::find(path).ok_or_else(Problem::not_found),
-                    _ if ui::find(path).is_some() => Err(Problem::method_not_allowed("GET, HEAD")),
+                    Method::GET | Method::HEAD => file(path).ok_or_else(Problem::not_found),
+                    _ if file(path).is_some() => Err(Problem::method_not_allowed("GET, HEAD")),
                     _ => Err(Problem::not_found()),
                 }
             }
@@ -126,6 +126,11 @@ impl Front {
     }
 }
 
+/// A file of the chat, or of the page to try the API.
+fn file(path: &str) -> Option<Answer> {
+    page::find(path).or_else(|| ui::find(path))
+}
+
 /// What a path is called in the counts: no more names than the source has, whatever is asked for.
 fn route(path: &str) -> &'static str {
     match path {
@@ -133,7 +138,7 @@ fn route(path: &str) -> &'static str {
         "/echo" => "/echo",
         path => match Api::route(path) {
             Some(route) => route,
-            None if ui::serves(path) => "files",
+            None if page::serves(path) || ui::serves(path) => "files",
             None => "other",
         },
     }
