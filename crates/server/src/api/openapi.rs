@@ -107,9 +107,6 @@ fn refusals(path: &str, item: &mut PathItem) {
         }
     }
     if let Some(post) = &mut item.post {
-        if path == "/v1/groups/add" {
-            add(post, &[(429, "The user is in as many groups as one may be; see `limit`.")]);
-        }
         add(
             post,
             &[
@@ -124,7 +121,13 @@ fn refusals(path: &str, item: &mut PathItem) {
     }
     if !probe {
         for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
-            add(operation, &[(401, "The API key is missing, or another.")]);
+            add(
+                operation,
+                &[
+                    (401, "The API key is missing, or another."),
+                    (429, "This address asks too often, or a user is in too many groups."),
+                ],
+            );
         }
     }
 }

@@ -102,7 +102,7 @@ impl Problem {
     pub(crate) fn too_many(detail: &'static str, limit: u32, retry_after_s: u32) -> Self {
         let refusal = Refusal::new(ErrorName::RateLimited, detail).with_limit(limit.into());
         let retry_after_ms = Some(u64::from(retry_after_s) * 1_000);
-        Refusal { retry_after_ms, ..refusal }.into()
+        Refusal { temporary: true, retry_after_ms, ..refusal }.into()
     }
 
     /// 503: too much is going on, or the server is about to stop.
