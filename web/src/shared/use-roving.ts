@@ -14,9 +14,12 @@ export function useRoving(keys: readonly string[], preferred?: string) {
 
   useLayoutEffect(() => {
     index.current = Math.max(0, keys.indexOf(current ?? ''));
-    // The browser gives the focus of what was removed to nobody.
-    if (hadFocus.current && document.activeElement === document.body) focus(list.current, current);
-  }, [keys, current]);
+    const isGone = active !== undefined && !keys.includes(active);
+    if (!isGone || !hadFocus.current) return;
+    hadFocus.current = false;
+    // The browser gives the focus of what was removed to nobody. Who took it elsewhere keeps it.
+    if (document.activeElement === document.body) focus(list.current, current);
+  }, [keys, current, active]);
 
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
