@@ -193,7 +193,7 @@ impl Crowd {
 }
 
 /// 127.0.0.2 and up, when the server is on loopback.
-fn source_for(target: &Target, index: usize) -> Option<Ipv4Addr> {
+pub(crate) fn source_for(target: &Target, index: usize) -> Option<Ipv4Addr> {
     let last = u8::try_from(index / SESSIONS_PER_SOURCE + 2).ok()?;
     let is_loopback = target.address.is_ipv4() && target.address.ip().is_loopback();
     is_loopback.then(|| Ipv4Addr::new(127, 0, 0, last))

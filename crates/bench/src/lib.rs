@@ -8,7 +8,7 @@
 //!
 //! | Command | File |
 //! |---|---|
-//! | `echo`, `fanout`, `churn`, `idle` | `echo`, `fanout`, `churn`, `idle`: drive a server, check every answer |
+//! | `echo`, `fanout`, `churn`, `idle`, `join` | `echo`, `fanout`, `churn`, `idle`, `join`: drive a server, check every answer |
 //! | `baseline-echo`, `baseline-fanout` | `baseline`: the servers to compare with |
 //! | `compare` | `compare`: starts servers itself, interleaved rounds, medians and spread |
 //!
@@ -34,6 +34,7 @@ mod frame;
 mod handshake;
 mod histogram;
 mod idle;
+mod join;
 mod ledger;
 mod memory;
 mod run;
@@ -62,6 +63,8 @@ enum Command {
     Churn(churn::ChurnArgs),
     /// Open many sessions that do nothing, and report what each costs.
     Idle(idle::IdleArgs),
+    /// Join one room with many sessions at once, and count what it costs and how much is told.
+    Join(join::JoinArgs),
     /// Serve the least that an echo can cost: one recv and one send a message.
     BaselineEcho(baseline::BaselineArgs),
     /// Serve the least that a fan-out can cost: one send a member and message.
@@ -80,6 +83,7 @@ pub fn run(args: BenchArgs) -> ExitCode {
         Command::Fanout(args) => fanout::run(&args),
         Command::Churn(args) => churn::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Join(args) => join::run(&args),
         Command::BaselineEcho(args) => baseline::echo::serve(&args),
         Command::BaselineFanout(args) => baseline::fanout::serve(&args),
         Command::Compare(args) => compare::run(&args),
