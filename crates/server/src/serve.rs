@@ -56,7 +56,17 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let mut signals = Signals::listen().map_err(|e| failed("signals cannot be caught", &e))?;
     let server = Server::start(&settings)?;
     welcome(&server, &settings);
-    tracing::info!(addresses = ?server.addresses, workers = settings.workers, "started");
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        addresses = ?server.addresses,
+        workers = settings.workers,
+        data_dir = %settings.data_dir.display(),
+        settings = settings.changed(),
+        "started"
+    );
 
     let name = signals.next().await;
     tracing::info!(signal = name, connections = server.workers.connections(), "stopping");

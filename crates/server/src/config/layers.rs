@@ -315,4 +315,25 @@ mod tests {
         let again = from(&printed, &[]).unwrap();
         assert_eq!(toml::to_string(&again).unwrap(), printed);
     }
+
+    #[test]
+    fn what_is_changed_is_said_in_one_line_without_secrets() {
+        let file = "api_key = '0123456789abcdef'\nworkers = 3\n[limits]\nrooms = 7\n\
+            [[rooms]]\nmatch = 'chat/**'\nsize = 5";
+        let changed = from(file, &[]).unwrap().changed();
+        assert!(changed.contains("limits.rooms = 7") && changed.contains("chat/**"), "{changed}");
+        assert!(!changed.contains("0123456789abcdef") && changed.lines().count() == 1, "{changed}");
+        assert_eq!(Settings::default().changed(), "");
+    }
+
+    #[test]
+    fn what_an_operator_should_know_is_said() {
+        let warnings = |file: &str| from(file, &[]).unwrap().warnings().join(" ");
+        assert_eq!(warnings(""), "");
+        assert!(warnings("echo = true").contains("echo"));
+        assert!(warnings("[origins]\nallowed = ['*']").contains("origins.allowed"));
+        assert!(warnings("[bans]\nafter = 3").contains("limits.exempt"));
+        assert_eq!(warnings("[limits]\nconnections_per_ip = 3\nexempt = []"), "");
+        assert!(warnings("insecure = true\nlisten = ['0.0.0.0:80']").contains("insecure"));
+    }
 }

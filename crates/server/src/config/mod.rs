@@ -384,6 +384,41 @@ impl fmt::Display for ConfigError {
 }
 
 impl Settings {
+    /// Every setting that is not its default, as one line of a configuration file; no secret.
+    pub(crate) fn changed(&self) -> String {
+        let table = |settings: &Self| toml::Table::try_from(settings).expect("they can be written");
+        let mut found = Vec::new();
+        differences("", &table(self), &table(&Self::default()), &mut found);
+        found.join(", ")
+    }
+
+    /// What an operator should know who runs with these.
+    pub(crate) fn warnings(&self) -> Vec<&'static str> {
+        let public = self.listen.iter().any(|addr| !addr.ip().is_loopback());
+        let limits = &self.limits;
+        let per_ip = limits.connections_per_ip > 0
+            || limits.handshakes_per_s_per_ip > 0
+            || limits.requests_per_s_per_ip > 0
+            || self.bans.after > 0;
+        let loopback_is_exempt = limits.exempt.iter().any(|network| network == "127.0.0.0/8");
+        [
+            (public, "`insecure`: other machines can reach the server without TLS"),
+            (self.echo, "`echo`: /echo sends back whatever anybody sends; it is for tests"),
+            (
+                self.origins.allowed.iter().any(|origin| origin == "*"),
+                "`origins.allowed`: pages of every origin may connect",
+            ),
+            (
+                per_ip && !public && loopback_is_exempt,
+                "limits per address and bans apply to nobody: all come from loopback, which is in \
+                 `limits.exempt`",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(is, text)| is.then_some(text))
+        .collect()
+    }
+
     /// The first setting that cannot be, by name, with the rule it breaks.
     fn check(&self) -> Result<(), (String, String)> {
         let fail = |name: &str, rule: &str| Err((name.to_owned(), rule.to_owned()));
@@ -472,6 +507,22 @@ impl Settings {
             room.check().map_err(|(name, rule)| (format!("rooms[{index}].{name}"), rule))?;
         }
         Ok(())
+    }
+}
+
+/// The settings of `table` that are not those of `default`, by their full names.
+fn differences(prefix: &str, table: &toml::Table, default: &toml::Table, found: &mut Vec<String>) {
+    for (name, value) in table {
+        let name_in_full = format!("{prefix}{name}");
+        match (value, default.get(name)) {
+            (toml::Value::Table(inner), Some(toml::Value::Table(default))) => {
+                differences(&format!("{name_in_full}."), inner, default, found);
+            }
+            (value, default) if default != Some(value) => {
+                found.push(format!("{name_in_full} = {value}"));
+            }
+            _ => {}
+        }
     }
 }
 
