@@ -194,7 +194,7 @@ fn parse_machine(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::{UsageWindow, parse_machine, parse_schedstat, parse_stat};
+    use super::{Threads, UsageWindow, parse_machine, parse_schedstat, parse_stat};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -223,8 +223,13 @@ mod tests {
     #[test]
     fn a_busy_loop_is_seen() {
         let window = UsageWindow::open(Some(std::process::id())).unwrap();
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(60) {
+        let (begun, before) = (Instant::now(), Threads::of(std::process::id()).unwrap());
+        // On a machine that others use, 60 ms on the wall can be far less of CPU.
+        let enough = |spun: Duration| spun >= Duration::from_millis(30);
+        while begun.elapsed() < Duration::from_millis(60)
+            || !enough(Threads::of(std::process::id()).unwrap().since(&before))
+        {
+            assert!(begun.elapsed() < Duration::from_secs(30), "no CPU time is counted");
             std::hint::spin_loop();
         }
         let usage = window.close().unwrap();
