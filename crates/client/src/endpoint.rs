@@ -45,7 +45,7 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn parse(url: &str) -> Result<Self, UrlError> {
         let uri: Uri = url.parse().map_err(|_| UrlError::Malformed)?;
-        let default_port = match uri.scheme_str() {
+        let default_port = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
             Some("ws") => 80,
             Some("wss") => return Err(UrlError::NoTls),
             _ => return Err(UrlError::Scheme),

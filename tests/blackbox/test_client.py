@@ -1,0 +1,215 @@
+"""`clarion sub` and `clarion pub`, and with them the Rust client, against the real server."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from support.server import BINARY, PATIENCE_S, environment, run, wait_until
+
+UNLIMITED = {"limits": {"publish_per_s": 0}}
+
+
+@pytest.fixture
+def sub(tmp_path):
+    """Starts `clarion sub` and ends it."""
+    processes = []
+
+    def start(server, *args):
+        process = Sub(server, args, tmp_path / f"sub{len(processes)}")
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.process.kill()
+        process.process.wait()
+
+
+class Sub:
+    """A `clarion sub` whose output goes to files, so that it never waits for us."""
+
+    def __init__(self, server, args, path):
+        self.out, self.err = path.with_suffix(".out"), path.with_suffix(".err")
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [BINARY, "sub", server.ws(), *args],
+                env=environment({}),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+
+    def lines(self):
+        return self.out.read_text().splitlines()
+
+    def wait_for(self, text, where="err"):
+        path = getattr(self, where)
+        wait_until(lambda: text in path.read_text(), f"{text} in\n{path.read_text()}")
+
+    def wait_for_lines(self, count):
+        wait_until(lambda: len(self.lines()) >= count, f"{count} lines")
+        return self.lines()
+
+    def interrupt(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+
+def publish_lines(server, room, lines, *args):
+    done = subprocess.run(
+        [BINARY, "pub", server.ws(), room, "note", "-", *args],
+        env=environment({}),
+        input="".join(f"{line}\n" for line in lines),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_what_is_published_is_printed(server, sub, room):
+    run("pub", server.ws(), room, "note", '{"before": 1}')
+    plain = sub(server, room, "--last", "10")
+    wire = sub(server, room, "--json", "--last", "10")
+    plain.wait_for("joined at")
+    wire.wait_for("joined at")
+    assert run("pub", server.ws(), room, "note", '{"a":  1.0}')[0] == 0
+    assert run("pub", server.ws(), room, "bell", "--ephemeral")[0] == 0
+    assert plain.wait_for_lines(3) == [
+        f'{room} 1 note {{"before": 1}}',
+        f'{room} 2 note {{"a":  1.0}}',
+        f"{room} - bell null",
+    ]
+    envelope = json.loads(wire.wait_for_lines(3)[1])
+    assert envelope["type"] == "note" and envelope["payload"] == {"a": 1}
+    assert envelope["metadata"]["room"] == room and envelope["metadata"]["offset"] == 2
+    assert envelope["metadata"]["from"]["user"].startswith("guest:")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_session_in_order(start, sub, room, number):
+    server = start()
+    listener = sub(server, room)
+    listener.wait_for("joined")
+    assert server.stats()["connections"] == 1
+    assert listener.interrupt(number) == 0
+    # 1000 ends the session, so nobody waits for it to come back.
+    wait_until(lambda: server.api("/clients")["clients"] == [], "the session to end")
+
+
+def test_lines_of_standard_input_are_published_in_order(start, sub, room):
+    server = start(UNLIMITED)
+    listener = sub(server, room)
+    listener.wait_for("joined")
+    status, said = publish_lines(server, room, range(2_000))
+    assert status == 0, said
+    assert "2000 of 2000 acknowledged" in said
+    lines = listener.wait_for_lines(2_000)
+    assert lines == [f"{room} {n + 1} note {n}" for n in range(2_000)]
+
+
+def test_exit_status_says_whether_all_was_acknowledged(server, room):
+    status, said = publish_lines(server, room, ["1", "", "not json", "2"])
+    assert status == 1
+    assert "line 3 is not JSON" in said and "2 of 3 acknowledged" in said
+    assert publish_lines(server, room, ["not json"], "--text")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["pub", "ws://127.0.0.1:1/ws", "r", "t"], "refused"),
+        (["pub", "http://127.0.0.1:1/", "r", "t"], "begins with ws://"),
+        (["pub", "{ws}x", "r", "t"], "HTTP 404"),
+        (["pub", "{ws}", "bad room", "t"], "bad_room"),
+        (["pub", "{ws}", "r", "$t"], "bad_request"),
+        (["pub", "{ws}", "r", "t", "hello"], "--text"),
+        (["pub", "{ws}", "r", "t", "-", "--key", "k"], "--key"),
+        (["sub", "{ws}", "$all"], "bad_room"),
+        (["sub", "{ws}", "r", "--token", "forged"], "unauthenticated"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(server, args, said):
+    status, out, err = run(*(arg.replace("{ws}", server.ws()) for arg in args))
+    assert (status, out) == (1, "")
+    assert said in err, err
+
+
+def test_the_same_key_is_one_publication(server, sub, room):
+    for _ in range(2):
+        assert run("pub", server.ws(), room, "note", "1", "--key", "k")[0] == 0
+    listener = sub(server, room, "--last", "10")
+    assert run("pub", server.ws(), room, "note", "2")[0] == 0
+    assert listener.wait_for_lines(2) == [f"{room} 1 note 1", f"{room} 2 note 2"]
+
+
+def test_server_that_is_killed_in_mid_stream_is_come_back_to(start, sub, room):
+    server = start(UNLIMITED)
+    listener = sub(server, room)
+    listener.wait_for("joined")
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [BINARY, "pub", server.ws(), room, "note", "-"],
+        env=environment({}),
+        stdin=reading,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as publisher:
+        os.close(reading)
+        with os.fdopen(writing, "w") as lines:
+            for n in range(500):
+                print(n, file=lines, flush=True)
+            listener.wait_for_lines(100)
+            server.kill()
+            server.start()
+            for n in range(500, 1_000):
+                print(n, file=lines, flush=True)
+        said = publisher.communicate(timeout=PATIENCE_S)[1]
+    assert publisher.returncode == 0, said
+    assert "1000 of 1000 acknowledged" in said
+    # A room in memory has lost its log, and that is said; nothing is printed twice before or after.
+    listener.wait_for("gap (epoch)")
+    listener.wait_for(" note 999\n", "out")
+    printed = [line.split() for line in listener.lines()]
+    assert all(line[0] == room for line in printed)
+    values = [int(value) for _, _, _, value in printed]
+    offsets = [int(offset) for _, offset, _, _ in printed]
+    turn = next(i for i in range(1, len(offsets)) if offsets[i] <= offsets[i - 1])
+    for part in (values[:turn], values[turn:]):
+        assert part == sorted(set(part))
+    assert listener.interrupt() == 0
+
+
+def test_member_is_recovered_after_its_connection_was_cut(start, sub, room):
+    server = start(UNLIMITED)
+    listener = sub(server, room)
+    listener.wait_for("joined")
+    for n in range(3):
+        run("pub", server.ws(), room, "note", str(n))
+    listener.wait_for_lines(3)
+    # Stopped, it misses what follows; the room keeps it.
+    listener.process.send_signal(signal.SIGSTOP)
+    assert publish_lines(server, room, range(3, 500))[0] == 0
+    listener.process.send_signal(signal.SIGCONT)
+    lines = listener.wait_for_lines(500)
+    assert lines == [f"{room} {n + 1} note {n}" for n in range(500)]
+
+
+def test_reader_that_has_enough_ends_it(server, room):
+    for n in range(3):
+        run("pub", server.ws(), room, "note", str(n))
+    command = f'"{BINARY}" sub {server.ws()} {room} --last 3 2>/dev/null | head -n 1'
+    with subprocess.Popen(
+        ["bash", "-c", command], env=environment({}), stdout=subprocess.PIPE, text=True
+    ) as shell:
+        assert shell.stdout.readline() == f"{room} 1 note 0\n"
+        # A pipe without reader is noticed by the next line.
+        for n in range(3, 100):
+            run("pub", server.ws(), room, "note", str(n))
+            if shell.poll() is not None:
+                break
+        assert shell.wait(PATIENCE_S) == 0
