@@ -16,7 +16,7 @@ use super::credentials::{Credentials, TokenError, TokenReason};
 use super::errors::{ClientError, CommandError};
 use super::key::KeyMaker;
 use super::members::MembersSnapshot;
-use super::membership::{Membership, RoomState};
+use super::membership::{Membership, RoomState, is_address};
 use super::options::{HistoryOptions, JoinOptions, MembersOptions, Options, PublishOptions};
 use super::outbox::Outbox;
 use super::output::{CallId, ClientEvent, FetchId, Outcome, Output, Session};
@@ -725,7 +725,10 @@ impl Core {
                 }
             }
             Incoming::Publication(publication) => {
-                if let Some(membership) = self.rooms.get_mut(&*publication.room) {
+                if is_address(&publication.room) {
+                    let room = publication.room.as_str().into();
+                    membership(&mut self.rooms, &room).handle_publication(*publication, cx);
+                } else if let Some(membership) = self.rooms.get_mut(&*publication.room) {
                     membership.handle_publication(*publication, cx);
                 }
             }

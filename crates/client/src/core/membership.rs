@@ -93,6 +93,11 @@ impl Membership {
         self.room.starts_with('$')
     }
 
+    /// Whether what comes is for us.
+    fn hears(&self) -> bool {
+        self.status.state == RoomState::Joined || is_address(&self.room)
+    }
+
     pub(super) fn join(
         &mut self,
         call: CallId,
@@ -155,8 +160,8 @@ impl Membership {
     /// The entry for `$hello.rooms`, which from now on is what is awaited.
     pub(super) fn hello(&mut self, cx: &mut Cx) -> Option<String> {
         if self.is_managed() {
-            // The server joins me to my own inbox; I only tell it where I stopped reading.
-            let position = self.position.as_ref().filter(|_| self.room.starts_with("$user/"))?;
+            // The server joins me to my inbox and my groups; I only tell it where I stopped reading.
+            let position = self.position.as_ref()?;
             return Some(codec::join_payload(&JoinOptions::default(), Some(position)));
         }
         if !self.wanted {
@@ -230,7 +235,7 @@ impl Membership {
     }
 
     pub(super) fn handle_publication(&mut self, publication: Publication, cx: &mut Cx) {
-        if self.status.state != RoomState::Joined {
+        if !self.hears() {
             return;
         }
         if let Some(position) = &publication.position {
@@ -245,7 +250,7 @@ impl Membership {
     }
 
     pub(super) fn handle_gap(&mut self, gap: Gap, cx: &mut Cx) {
-        if self.status.state != RoomState::Joined {
+        if !self.hears() {
             return;
         }
         if gap.position.is_some() {
@@ -440,6 +445,12 @@ impl Membership {
     fn tell(&self, event: RoomEvent, cx: &mut Cx) {
         cx.out.push_back(Output::Room(self.room.clone(), event));
     }
+}
+
+/// `$all` and `$client/<me>`: nobody is ever told to have joined them, and whatever comes to them is
+/// meant for this connection.
+pub(super) fn is_address(room: &str) -> bool {
+    room == "$all" || room.starts_with("$client/")
 }
 
 fn managed() -> CommandError {

@@ -373,3 +373,25 @@ fn question_without_a_connection_waits_for_one_and_fails_with_it() {
     world.reply(&members, json!({"members": 7}));
     assert_eq!(world.error_name(odd), "malformed");
 }
+
+#[test]
+fn what_comes_to_an_address_is_heard_without_joining() {
+    let mut world = World::new();
+    world.connected();
+    for room in ["$all", "$client/c1", "$user/u1", "a"] {
+        world.say("x", json!(1), json!({ "room": room }));
+    }
+    let heard: Vec<_> = world.take_publications().iter().map(|it| it.room.clone()).collect();
+    assert_eq!(heard, ["$all", "$client/c1"]);
+    assert_eq!(world.room_state("$all"), RoomState::Left);
+    assert_eq!(world.dropped(1006)["payload"]["rooms"], json!({}));
+}
+
+#[test]
+fn group_keeps_its_place_over_a_reconnect() {
+    let mut world = World::new();
+    world.connected();
+    world.say("$joined", reply("e", 3, 4, false), json!({"room": "$group/team"}));
+    let hello = world.dropped(1006);
+    assert_eq!(hello["payload"]["rooms"]["$group/team"]["after"]["offset"], 3);
+}
