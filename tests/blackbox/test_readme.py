@@ -1,8 +1,11 @@
 """What README.md and docs/http.md type is sent, and what comes is what they show."""
 
 import re
+import signal
 import subprocess
 from pathlib import Path
+
+from support.server import BINARY, PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +41,7 @@ def type_commands(server, lines):
 
 
 def test_the_tour(start, peer):
-    by_hand, by_curl = blocks("README.md")
+    by_hand, by_curl, by_shell = blocks("README.md")
     server = start()
     session = peer(server, subprotocol=None)
     for line in by_hand.splitlines()[1:]:
@@ -51,6 +54,22 @@ def test_the_tour(start, peer):
     type_commands(server, by_curl.splitlines())
     assert session.push("notice", "tour")["payload"] == "to a room"
     assert session.push("notice", "$all")["payload"] == "to everybody"
+    in_a_shell(server, by_shell.splitlines())
+
+
+def in_a_shell(server, lines):
+    """Types a `pub`, and a `sub` that prints one line and is then interrupted."""
+    commands = [line[2:].replace("localhost:8080", server.address) for line in lines[:2]]
+    publish, subscribe = (
+        ["bash", "-c", f"exec {line.replace('target/release/clarion', str(BINARY))}"]
+        for line in commands
+    )
+    env = {"PATH": "/usr/bin:/bin"}
+    subprocess.run(publish, env=env, check=True)
+    with subprocess.Popen(subscribe, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == lines[2] + "\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_the_http_api_by_example(start):

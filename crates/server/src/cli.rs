@@ -1,5 +1,7 @@
 //! The command line: what can be asked of the binary, and how a flag becomes a setting.
 
+use crate::client::publish::PubArgs;
+use crate::client::sub::SubArgs;
 use crate::config::{Flag, Sources};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -21,6 +23,8 @@ pub(crate) enum Command {
     /// Show or check the settings that `serve` would run with.
     #[command(subcommand)]
     Config(ConfigCommand),
+    Sub(SubArgs),
+    Pub(PubArgs),
     /// Generate load and measure what it costs a server; needs no server of its own.
     Bench(clarion_bench::BenchArgs),
 }

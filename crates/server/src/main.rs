@@ -9,6 +9,7 @@
 //! | [`services`] | who somebody is, and what they may do |
 //! | [`serve`] | everything started, and ended by a signal |
 //! | [`logs`] | the log |
+//! | [`client`] | `sub` and `pub`, which need no server of this process |
 //!
 //! A socket starts in the front (tokio, hyper) and is handed to a worker (mio) when its handshake
 //! is done; it never comes back.
@@ -16,6 +17,7 @@
 mod api;
 mod auth;
 mod cli;
+mod client;
 mod config;
 mod front;
 mod keys;
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
             print!("{}", toml::to_string(&settings).expect("settings can be written"));
             ExitCode::SUCCESS
         }),
+        Command::Sub(args) => client::sub::main(args),
+        Command::Pub(args) => client::publish::main(args),
         Command::Bench(args) => clarion_bench::run(args),
     }
 }

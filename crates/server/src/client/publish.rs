@@ -33,7 +33,8 @@ pub(crate) struct PubArgs {
     /// Take payloads as text, not as JSON.
     #[arg(long)]
     text: bool,
-    /// Idempotency key: publications with the same key are one.
+    /// Idempotency key: publications of one user with the same key are one. A guest is another user
+    /// each time.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Deliver to who is there now, and keep it nowhere.

@@ -27,7 +27,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub(crate) struct SubArgs {
     #[command(flatten)]
     connect: Connect,
-    /// Rooms to join.
+    /// Rooms to join; those with a $ (`$all`, for example) are only listened to.
     #[arg(required = true, value_name = "ROOM")]
     rooms: Vec<String>,
     /// First print the last so many publications of each room.
@@ -96,6 +96,10 @@ async fn follow(
     let mut join = room.join();
     if let Some(last) = last {
         join = join.last(last);
+    }
+    if room.name().starts_with('$') {
+        // The server brings who belongs there; nobody else can be.
+        return tell(&room, &mut events, json, &lines).await;
     }
     // A name that cannot be joined never becomes a state. A timeout is none of that: the room is
     // joined as soon as that is possible.

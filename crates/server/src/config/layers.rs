@@ -12,6 +12,8 @@ use toml::{Table, Value};
 const PREFIX: &str = "CLARION_";
 /// Names the file itself, so it cannot be a setting.
 const FILE_VARIABLE: &str = "CLARION_CONFIG";
+/// Not a setting of the server: what `sub` and `pub` show it.
+const TOKEN_VARIABLE: &str = "CLARION_TOKEN";
 
 /// One setting given on the command line.
 #[derive(Clone, Debug)]
@@ -104,7 +106,7 @@ impl Layers {
 
     fn read_variable(&mut self, variable: &str, text: &str) -> Result<(), ConfigError> {
         let Some(name) = variable.strip_prefix(PREFIX) else { return Ok(()) };
-        if variable == FILE_VARIABLE || is_service_link(name) {
+        if [FILE_VARIABLE, TOKEN_VARIABLE].contains(&variable) || is_service_link(name) {
             return Ok(());
         }
         let path: Vec<String> = name.split("__").map(str::to_ascii_lowercase).collect();
@@ -293,6 +295,11 @@ mod tests {
             let error = from("", &[(variable, value)]).expect_err(variable);
             assert_eq!((error.setting.as_str(), error.source.as_str()), (setting, variable));
         }
+    }
+
+    #[test]
+    fn variable_of_another_command_is_passed_over() {
+        assert!(from("", &[("CLARION_TOKEN", "t.o.k")]).is_ok());
     }
 
     #[test]
