@@ -17,6 +17,8 @@ use clarion_websocket::{Opcode, Role, deflate, frame};
 /// What a connection is sent of what goes to many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
+    /// Nothing any more: a close frame was sent, or waits to be.
+    Nothing,
     /// Plain frames.
     Plain,
     /// Frames that were compressed once for all.
@@ -36,7 +38,10 @@ impl Shard {
     pub(crate) fn form(&mut self, conn: ConnId) -> Form {
         let unshared = self.config.deflate.unshared;
         let shared_for_all = self.planted.is(Fault::SharedForAll);
-        let Some(connection) = self.connection(conn) else { return Form::Plain };
+        let Some(connection) = self.connection(conn) else { return Form::Nothing };
+        if !connection.may_send() {
+            return Form::Nothing;
+        }
         match (connection.websocket.deflate(), unshared) {
             (Some(agreed), _) if agreed.takes_shared() || shared_for_all => Form::Shared,
             (Some(_), Unshared::Own) => Form::Own,
@@ -99,6 +104,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         match self.form(conn) {
+            Form::Nothing => {}
             Form::Plain => self.queue(conn, frames.plain.clone(), now, fx),
             Form::Shared => self.queue(conn, frames.shared().clone(), now, fx),
             Form::Own => self.send(conn, frames.plain.clone(), now, fx),

@@ -255,6 +255,19 @@ impl Shard {
         }
     }
 
+    /// Has deliveries pass a connection by that is being closed: "The application MUST NOT send any
+    /// more data frames after sending a Close frame." RFC 6455 section 5.5.1.
+    pub(crate) fn mute(&mut self, conn: ConnId) {
+        let memberships = self.connection(conn).map(|c| c.rooms.clone()).unwrap_or_default();
+        for membership in memberships {
+            let Seat::Live(slot) = membership.seat else { continue };
+            let room = self.locals.get_mut(membership.local as usize);
+            if let Some(live) = room.and_then(|room| room.live.get_mut(slot as usize)) {
+                live.form = Form::Nothing;
+            }
+        }
+    }
+
     fn set_seat(&mut self, conn: ConnId, local: u32, seat: Seat) {
         if let Some(membership) = self.connection(conn).and_then(|c| c.membership(local)) {
             membership.seat = seat;
@@ -289,6 +302,9 @@ impl Shard {
         let (mut full, mut own) = (Vec::new(), Vec::new());
         let (mut sent, mut bytes) = (0, 0);
         for &Live { conn, form } in &room.live {
+            if form == Form::Nothing {
+                continue;
+            }
             let chunk = if form == Form::Shared { frames.shared() } else { &frames.plain };
             let queued = fx.queued(conn);
             if queued > 0 && queued + chunk.len() > bound {
@@ -573,7 +589,7 @@ impl Shard {
             (self.locals[local as usize].everybody(), Some(local))
         };
         for conn in members {
-            if except == Some(conn) {
+            if except == Some(conn) || self.form(conn) == Form::Nothing {
                 continue;
             }
             let queued = fx.queued(conn);

@@ -618,6 +618,7 @@ impl Shard {
         connection.close_code = code;
         let reading = connection.reading;
         self.set_phase(conn, Phase::Closing);
+        self.mute(conn);
         if reading {
             self.close = Some((code, reason));
         } else {
@@ -782,7 +783,7 @@ impl Shard {
 
 impl Connection {
     /// Frames may still be queued: no close frame was, and none waits.
-    fn may_send(&self) -> bool {
+    pub(crate) fn may_send(&self) -> bool {
         !matches!(self.phase, Phase::Closing | Phase::Closed)
     }
 

@@ -48,6 +48,23 @@ fn a_bad_token_is_an_error_and_4001_and_never_a_guest() {
 
 // [3.hello.time]
 #[test]
+fn nothing_follows_the_close_frame() {
+    let mut rig = Rig::new(config());
+    let (old, heard) = rig.hello(&json!({"token": "user:ada"}));
+    rig.ask(old, "$join", &json!({}), &json!({"room": "a"}));
+    rig.effects.deaf.push(old);
+    let ticket = heard[0]["payload"]["ticket"].clone();
+    let (new, _) = rig.hello(&json!({ "ticket": ticket }));
+    // It has not answered the close frame, and its room goes on.
+    publish(&mut rig, new, "a", 1);
+    rig.ask(new, "m", &json!(2), &json!({"room": "a", "ephemeral": true}));
+    rig.listen(old);
+    assert!(rig.wire_size(old) < 60, "a close frame and its reason: {}", rig.wire_size(old));
+    assert_eq!(rig.hear(old), [json!({"closed": 4005})]);
+    assert_eq!(rig.shard.counters().deliveries, 0);
+}
+
+#[test]
 fn nobody_within_the_handshake_time_is_4001() {
     let mut rig = Rig::new(config());
     let client = rig.open(true);
