@@ -73,6 +73,7 @@ def offers():
     yield from [(9, 9, True, True), (12, 10, False, False), (15, 15, False, True)]
 
 
+# [7.deflate]
 @pytest.mark.parametrize("which", ["server", "generous"])
 @pytest.mark.parametrize("offer", list(offers()), ids=str)
 def test_every_combination_of_parameters_is_kept_to(request, wire, which, offer):
@@ -116,6 +117,7 @@ def test_takeover_makes_what_comes_again_small(generous, wire):
     assert sizes[1] < sizes[0] / 10, sizes
 
 
+# [7.deflate]
 @pytest.mark.parametrize(
     "offer",
     [
@@ -140,6 +142,7 @@ def test_what_cannot_be_had_is_declined_and_the_next_offer_taken(server, wire, o
     assert second.answer.count("permessage-deflate") == 1
 
 
+# [7.deflate]
 def test_the_operator_bounds_windows_and_can_turn_it_off(start, wire):
     bounds = {"server_window_bits": 11, "client_window_bits": 10, "client_takeover": True}
     server = start({"deflate": bounds}, echo=True)

@@ -250,6 +250,7 @@ fn inflated_text_fails_at_its_first_bad_byte() {
     assert_eq!(events(TAKEOVER, &Limits::default(), &script), [text(&long)]);
 }
 
+// [7.deflate.limits]
 #[test]
 fn a_message_is_as_long_as_it_inflates_to() {
     let limits = Limits { message_bytes: 1000, ..Limits::default() };
