@@ -157,7 +157,7 @@ impl Shard {
             }
             Err(refusal) => {
                 let room = Some(room.as_str());
-                self.refuse(conn, None, room, None, Some("$join"), &refusal, now, fx);
+                self.refuse(conn, None, room, None, Some(""), &refusal, now, fx);
             }
         }
     }
@@ -437,7 +437,8 @@ impl Shard {
         self.refuse(conn, id, room, key, kind, &rejected.refusal, now, fx);
     }
 
-    /// Answers a command that failed. One without id is named by room, key and command.
+    /// Answers a command that failed. One without id is named by room, key and command; an empty
+    /// command says that it is a room of `$hello`.
     pub(crate) fn refuse(
         &mut self,
         conn: ConnId,
@@ -450,19 +451,21 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         self.counters.error(refusal.name);
-        // A room of `$hello` is answered whatever happens to others, and has no id.
-        let suppressed = match (id, command) {
-            (Some(_), _) | (None, Some("$join")) => None,
-            (None, _) => {
-                let Some(connection) = self.connection(conn) else { return };
-                match connection.may_tell(refusal.name, now.mono_us) {
-                    Some(0) => None,
-                    Some(suppressed) => Some(suppressed),
-                    None => return,
-                }
+        // A room of `$hello` is answered whatever happens to others, and by nothing but its name.
+        let of_hello = command == Some("");
+        let suppressed = if id.is_some() || of_hello {
+            None
+        } else {
+            let Some(connection) = self.connection(conn) else { return };
+            match connection.may_tell(refusal.name, now.mono_us) {
+                Some(0) => None,
+                Some(suppressed) => Some(suppressed),
+                None => return,
             }
         };
-        let (key, command) = if id.is_some() { (None, None) } else { (key, command) };
+        let (room, key, command) =
+            if id.is_some() { (None, None, None) } else { (room, key, command) };
+        let command = command.filter(|_| !of_hello);
         let frame = self.frame(|out| {
             codec::json::error(out, id, room, key, command, refusal, None, suppressed);
         });

@@ -392,11 +392,12 @@ impl What {
         }
     }
 
-    /// The command's type.
+    /// The command's type; empty for a join that no command of its own asked for.
     #[must_use]
     pub fn command(&self) -> &str {
         match self {
-            Self::Join { .. } => "$join",
+            Self::Join { by: JoinBy::Command, .. } => "$join",
+            Self::Join { by: JoinBy::Hello | JoinBy::Server, .. } => "",
             Self::Leave => "$leave",
             Self::Publish { publication, .. } => &publication.kind,
             Self::History { .. } => "$history",

@@ -617,3 +617,44 @@ fn where_the_log_no_longer_reaches_back_last_decides() {
     assert_eq!(reply["payload"]["recovered"], false);
     assert_eq!(reply["payload"]["from"], 9);
 }
+
+// [4.error.id] [4.metadata]
+#[test]
+fn an_error_with_an_id_is_addressed_by_it_alone() {
+    let mut rig = Rig::new(config());
+    let client = rig.guest_in("a", &json!({}));
+    for (kind, room) in [("m", "no"), ("$join", "a"), ("$leave", "b"), ("$history", "live/1")] {
+        let metadata = json!({"room": room, "key": "k", "id": 1});
+        let payload = json!({"limit": 1});
+        rig.say(client, &json!({"type": kind, "payload": payload, "metadata": metadata}));
+        let heard = rig.hear(client);
+        assert_eq!(heard[0]["type"], "$error", "{kind}");
+        assert_eq!(heard[0]["metadata"], json!({"id": 1}), "{kind}");
+        assert_eq!(heard[0]["payload"].get("command"), None, "{kind}");
+    }
+}
+
+// [4.error] [4.error.suppressed] [4.error.room]
+#[test]
+fn a_join_without_id_fails_no_more_loudly_than_other_commands() {
+    let mut rig = Rig::new(config());
+    let client = rig.guest_in("a", &json!({}));
+    let join = json!({"type": "$join", "metadata": {"room": "a"}});
+    (0..5).for_each(|_| rig.say(client, &join));
+    let heard = rig.hear(client);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard[0]["payload"]["command"], "$join");
+    // The rooms of a `$hello` are each answered, whatever happens to others.
+    let mut closed = config();
+    closed.rooms[1].settings.join = false;
+    closed.rooms[1].pattern = clarion_protocol::Pattern::parse("no/**").unwrap();
+    rig.effects.permissions = Some(closed);
+    let rooms = json!({"no/1": {}, "no/2": {}, "no/3": {}});
+    let (_, heard) = rig.hello(&json!({"rooms": rooms}));
+    let errors: Vec<_> = heard.iter().filter(|m| m["type"] == "$error").collect();
+    assert_eq!(errors.len(), 3);
+    for (error, room) in errors.iter().zip(["no/1", "no/2", "no/3"]) {
+        assert_eq!(error["metadata"], json!({"room": room}));
+        assert_eq!(error["payload"].get("command"), None);
+    }
+}
