@@ -31,6 +31,9 @@ pub(crate) struct Home {
     pub(crate) workers: Vec<Subscriber>,
     /// Appends at the store, oldest first; bounded by what connections may have under way.
     pub(crate) appends: VecDeque<PendingAppend>,
+    /// The epoch was given to an append that may have made the log with it. It is not given to another:
+    /// if the log came and went in between, two publications would get one place.
+    pub(crate) offered: bool,
     /// Reads at the store, oldest first; bounded likewise.
     pub(crate) reads: VecDeque<PendingRead>,
     /// Who has something at the store, and what of theirs waits behind it.
@@ -119,6 +122,8 @@ pub(crate) struct PendingAppend {
     /// Later publications with the same key, which get the same result; bounded by what
     /// connections may have under way.
     pub(crate) followers: Vec<Asker>,
+    /// It makes the log under the epoch that members were told, if there is none.
+    pub(crate) offers: bool,
 }
 
 /// Whom to tell what came of a command.
@@ -176,6 +181,7 @@ impl Home {
             users: HashMap::with_hasher(hasher.clone()),
             workers: Vec::new(),
             appends: VecDeque::new(),
+            offered: false,
             reads: VecDeque::new(),
             busy: HashMap::with_hasher(hasher.clone()),
             batch: Batch::default(),
@@ -199,6 +205,19 @@ impl Home {
             Log::Open { epoch, head } => Some(Position::new(epoch.clone(), *head)),
             Log::None | Log::Opening(_) => None,
         }
+    }
+
+    /// The epoch under which the log will be made, as far as is known: there is none yet.
+    pub(crate) fn unmade(&self) -> Option<Epoch> {
+        match &self.log {
+            Log::Open { epoch, head: 0 } => Some(epoch.clone()),
+            Log::Open { .. } | Log::None | Log::Opening(_) => None,
+        }
+    }
+
+    /// The epoch that an append may make the log with.
+    pub(crate) fn offerable(&self) -> Option<Epoch> {
+        self.unmade().filter(|_| !self.offered)
     }
 
     /// Different users in the room.

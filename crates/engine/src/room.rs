@@ -206,17 +206,23 @@ impl Shard {
             _ => None,
         };
         let (token, fresh) = (token(id), new_epoch(fx));
+        let (fresh, offers) = match home.offerable() {
+            Some(epoch) => (epoch, true),
+            None => (fresh, false),
+        };
         let pending = (Arc::clone(&publication), key.clone());
         fx.submit(Request::Append { token, room: room.clone(), publication, key, limits, fresh });
         let members = home.count();
         let (publication, key) = pending;
-        let mut pending = PendingAppend { publication, at_us, key, asker, followers: Vec::new() };
+        let followers = Vec::new();
+        let mut pending = PendingAppend { publication, at_us, key, asker, followers, offers };
         let told = early.map(|position| {
             let origin = pending.asker.origin.clone();
             let quiet = Asker { id: None, key: None, command: None, place: Place::Command, origin };
             (std::mem::replace(&mut pending.asker, quiet), position)
         });
         let time_ms = pending.publication.time_ms;
+        home.offered |= offers;
         home.appends.push_back(pending);
         if let Some((asker, position)) = told {
             let position = Some(position);
@@ -235,6 +241,10 @@ impl Shard {
     ) {
         let Some(home) = self.home(id) else { return };
         let Some(pending) = home.appends.pop_front() else { return };
+        if pending.offers && result == Err(StoreError::Unavailable) {
+            // Nothing was made under this epoch, so it may be offered again.
+            home.offered = false;
+        }
         let room = home.name.clone();
         let publication = &pending.publication;
         let outcome = match result {
@@ -280,6 +290,8 @@ impl Shard {
     fn check_log(&mut self, id: HomeId, fx: &mut impl Effects) {
         let fresh = new_epoch(fx);
         let Some(home) = self.home(id) else { return };
+        // If the log is not there yet, that is no news.
+        let fresh = home.unmade().unwrap_or(fresh);
         if !std::mem::replace(&mut home.checking, true) {
             fx.submit(Request::Open { token: token(id), room: home.name.clone(), fresh });
         }
@@ -674,6 +686,10 @@ impl Shard {
                 self.on_appended(home_id(token), result, now, fx);
             }
             Completion::Read { token, result } => self.on_read(home_id(token), result, now, fx),
+            // No home asks for these.
+            Completion::Acked { .. }
+            | Completion::Revoked { .. }
+            | Completion::Revocations { .. } => {}
         }
     }
 
@@ -835,7 +851,8 @@ pub(crate) fn asker(command: &RoomCommand) -> Asker {
 
 pub(crate) fn read(id: HomeId, home: &Home, range: Range, limit: u32, bytes: usize) -> Request {
     let age_ms = home.settings.log.map_or(u64::MAX, |log| log.age_ms);
-    Request::Read { token: token(id), room: home.name.clone(), range, limit, bytes, age_ms }
+    let (token, room) = (token(id), home.name.clone());
+    Request::Read { token, room, range, limit, bytes, age_ms, fresh: home.unmade() }
 }
 
 /// Takes off what the home does not know of yet: nobody may see it before its members do.

@@ -223,6 +223,25 @@ fn history_pages_both_ways_and_a_wrong_epoch_is_409_with_the_position() {
 
 // [3.join.unlogged] [2.error.key] [3.publish]
 #[test]
+fn the_first_publication_is_of_the_epoch_that_members_were_told() {
+    let mut rig = Rig::new(config());
+    let (client, _) = rig.hello(&json!({}));
+    let joined = rig.ask(client, "$join", &json!({}), &json!({"room": "a"}));
+    let epoch = &joined["payload"]["epoch"];
+    let empty = rig.ask(client, "$history", &json!({"limit": 9}), &json!({"room": "a"}));
+    assert_eq!((&empty["payload"]["epoch"], &empty["payload"]["offset"]), (epoch, &json!(0)));
+    assert_eq!(empty["payload"]["publications"], json!([]));
+    for offset in 1..=2 {
+        let told = publish(&mut rig, client, "a", offset);
+        assert_eq!(
+            (&told["payload"]["epoch"], &told["payload"]["offset"]),
+            (epoch, &json!(offset))
+        );
+    }
+    assert!(!kinds(&rig.hear(client)).contains(&"$gap"));
+}
+
+#[test]
 fn a_room_without_log_has_no_history_no_positions_and_takes_no_keys() {
     let mut rig = Rig::new(config());
     let (client, _) = rig.hello(&json!({}));

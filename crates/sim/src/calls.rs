@@ -13,7 +13,7 @@ use clarion_engine::config;
 use clarion_engine::mail::{ApiAnswer, ApiRequest, Target};
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
 use clarion_protocol::{ClientId, Epoch, Pattern, Position, Publication, RoomName};
-use clarion_store::{Completion, MemoryStore, Request, StoreError};
+use clarion_store::{MemoryStore, Request, StoreError};
 use clarion_websocket as websocket;
 use clarion_websocket::deflate::{Agreed, Config, Pool, Settings, accept};
 use clarion_websocket::handshake::Extension;
@@ -417,17 +417,7 @@ impl<'a> Calls<'a> {
                 if error == StoreError::Unknown {
                     self.store.handle(request.clone(), self.now.wall_ms);
                 }
-                match request {
-                    Request::Open { token, .. } => {
-                        Completion::Opened { token, result: Err(StoreError::Unavailable) }
-                    }
-                    Request::Append { token, .. } => {
-                        Completion::Appended { token, result: Err(error) }
-                    }
-                    Request::Read { token, .. } => {
-                        Completion::Read { token, result: Err(StoreError::Unavailable) }
-                    }
-                }
+                request.refuse(if request.writes() { error } else { StoreError::Unavailable })
             }
         };
         let (shard, driver) = &mut self.nodes[usize::from(worker.0)];

@@ -16,13 +16,17 @@ pub(crate) struct Applied {
     pub(crate) key: Option<Key>,
 }
 
+/// Who asks what, and what was known of its key when it was asked.
+type Waiting = (WorkerId, Request, Option<Appended>);
+
 /// A store as lax as the contract allows: a key is looked up when the request comes, and noted when
-/// it is applied, so that only an engine that never has a key in flight twice is safe with it.
+/// it is applied, so that only an engine that never has a key in flight twice is safe with it; and
+/// what reads overtakes what writes, and the other way round.
 #[derive(Debug)]
 pub(crate) struct TruthStore {
     log: MemoryStore,
-    /// Requests not yet applied, in order, by room.
-    waiting: BTreeMap<RoomName, VecDeque<(WorkerId, Request, Option<Appended>)>>,
+    /// Requests not yet applied, in order: those that write and those that read, by room.
+    waiting: BTreeMap<(RoomName, bool), VecDeque<Waiting>>,
     keys: HashMap<(RoomName, Key), Appended>,
     /// Everything ever applied.
     pub(crate) applied: HashMap<(RoomName, Epoch, Offset), Applied>,
@@ -64,13 +68,14 @@ impl TruthStore {
     /// Takes a request of a worker.
     pub(crate) fn submit(&mut self, worker: WorkerId, request: Request) {
         let room = room_of(&request).clone();
+        let lane = (room.clone(), request.writes());
         let known = match &request {
             Request::Append { key: Some(key), .. } => {
                 self.keys.get(&(room.clone(), key.clone())).cloned()
             }
             _ => None,
         };
-        self.waiting.entry(room).or_default().push_back((worker, request, known));
+        self.waiting.entry(lane).or_default().push_back((worker, request, known));
     }
 
     /// Nothing waits.
@@ -89,14 +94,18 @@ impl TruthStore {
         rng: &mut Rng,
     ) -> Result<Vec<(WorkerId, Mail)>, String> {
         let mut mail = Vec::new();
-        let rooms: Vec<RoomName> = self.waiting.keys().cloned().collect();
-        for room in rooms {
+        let mut lanes: Vec<(RoomName, bool)> = self.waiting.keys().cloned().collect();
+        if rng.chance(50) {
+            lanes.reverse();
+        }
+        for lane in lanes {
+            let room = &lane.0;
             if self.faults && self.loses && rng.below(400) == 0 {
-                self.log.lose(&room);
-                self.keys.retain(|(of, _), _| *of != room);
+                self.log.lose(room);
+                self.keys.retain(|(of, _), _| of != room);
             }
             while !self.late || rng.chance(40) {
-                let queue = self.waiting.get_mut(&room).expect("a room of the list");
+                let queue = self.waiting.get_mut(&lane).expect("a lane of the list");
                 let Some((worker, request, known)) = queue.pop_front() else { break };
                 let completion = self.apply(request, known, now_ms, rng)?;
                 mail.push((worker, Mail::Stored(completion)));
@@ -176,11 +185,7 @@ impl TruthStore {
 }
 
 fn room_of(request: &Request) -> &RoomName {
-    match request {
-        Request::Open { room, .. } | Request::Append { room, .. } | Request::Read { room, .. } => {
-            room
-        }
-    }
+    request.room().expect("a shard asks about rooms only")
 }
 
 /// What [`payload`] wrote: which connection published it, and its how manyth it was.

@@ -3,11 +3,16 @@
 //! It answers at once. It is also what a real store is compared with, so it does the simplest
 //! thing that keeps the contract.
 
-use crate::{Appended, Completion, Key, LogLimits, Page, Range, Request, Standing, StoreError};
+use crate::request::weight;
+use crate::{
+    Appended, Completion, Key, LogLimits, Page, Range, Request, Revocation, Revocations, Standing,
+    Store, StoreError,
+};
 use clarion_protocol::{Epoch, Offset, Publication, RoomName};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Logs kept in memory.
@@ -17,6 +22,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct MemoryStore {
     logs: HashMap<RoomName, Log, FixedState>,
+    /// Until when, by subject; bounded by who may revoke, and [`MemoryStore::sweep`] forgets.
+    revoked: BTreeMap<Box<str>, u64>,
 }
 
 /// Idempotency keys remembered for one log; over it the oldest is forgotten early.
@@ -33,44 +40,63 @@ struct Log {
     limits: LogLimits,
     keys: HashMap<Key, Used, FixedState>,
     keys_by_age: VecDeque<(u64, Key)>,
+    acked: Offset,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Used {
     offset: Offset,
     time_ms: u64,
-    /// When it was used: a key used again after its window has an older entry in `keys_by_age`.
-    at_ms: u64,
+    /// When its window ends; a key used again after that has an older entry in `keys_by_age`.
+    until_ms: u64,
 }
 
 impl MemoryStore {
     /// An empty store. `seed` keeps a client from choosing room names that collide.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { logs: HashMap::with_hasher(FixedState::with_seed(seed)) }
+        let logs = HashMap::with_hasher(FixedState::with_seed(seed));
+        Self { logs, revoked: BTreeMap::new() }
     }
 
     /// Does what is asked and says what came of it. `now_ms` is wall time.
     pub fn handle(&mut self, request: Request, now_ms: u64) -> Completion {
         match request {
             Request::Open { token, room, fresh } => {
-                let result = Ok(self.log(room, fresh).standing());
-                Completion::Opened { token, result }
+                let standing = self.logs.get(&room).map_or_else(|| absent(fresh), Log::standing);
+                Completion::Opened { token, result: Ok(standing) }
             }
             Request::Append { token, room, publication, key, limits, fresh } => {
-                let log = self.log(room, fresh);
+                let log = self.logs.entry(room).or_insert_with(|| Log::new(fresh));
                 log.limits = limits;
                 Completion::Appended { token, result: Ok(log.append(publication, key, now_ms)) }
             }
-            Request::Read { token, room, range, limit, bytes, age_ms } => {
-                let result = match self.logs.get_mut(&room) {
-                    Some(log) => {
-                        log.trim_age(age_ms, now_ms);
-                        Ok(log.read(range, limit as usize, bytes))
+            Request::Read { token, room, range, limit, bytes, age_ms, fresh } => {
+                let result = match (self.logs.get(&room), fresh) {
+                    (Some(log), _) => {
+                        let old = log.too_old(age_ms, now_ms);
+                        Ok(log.read(range, limit as usize, bytes, old))
                     }
-                    None => Err(StoreError::Unavailable),
+                    (None, Some(fresh)) => {
+                        let standing = absent(fresh);
+                        Ok(Page { standing, publications: Vec::new(), more: false })
+                    }
+                    (None, None) => Err(StoreError::Unavailable),
                 };
                 Completion::Read { token, result }
+            }
+            Request::Ack { token, room, epoch, offset } => {
+                let acked = self.logs.get_mut(&room).map_or(0, |log| log.ack(&epoch, offset));
+                Completion::Acked { token, result: Ok(acked) }
+            }
+            Request::Revoke { token, subject, until_ms } => {
+                let until = self.revoked.entry(subject).or_default();
+                *until = until_ms.max(*until);
+                Completion::Revoked { token, result: Ok(()) }
+            }
+            Request::Revocations { token, after, limit } => {
+                let result = Ok(self.revocations(after.as_deref(), limit as usize, now_ms));
+                Completion::Revocations { token, result }
             }
         }
     }
@@ -81,10 +107,11 @@ impl MemoryStore {
     /// open, since the engine knows their epoch.
     pub fn sweep(&mut self, now_ms: u64, in_use: impl Fn(&RoomName) -> bool) {
         self.logs.retain(|room, log| {
-            log.trim_age(log.limits.age_ms, now_ms);
+            log.trim_age(now_ms);
             log.forget_keys(now_ms);
             !log.kept.is_empty() || !log.keys.is_empty() || in_use(room)
         });
+        self.revoked.retain(|_, until_ms| *until_ms > now_ms);
     }
 
     /// Throws a log away as a crash would.
@@ -97,22 +124,47 @@ impl MemoryStore {
         self.logs.keys()
     }
 
-    fn log(&mut self, room: RoomName, fresh: Epoch) -> &mut Log {
-        self.logs.entry(room).or_insert_with(|| Log {
-            epoch: fresh,
+    fn revocations(&self, after: Option<&str>, limit: usize, now_ms: u64) -> Revocations {
+        let above = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.revoked.range::<str, _>((above, Bound::Unbounded));
+        let mut current = range.filter(|(_, until_ms)| **until_ms > now_ms);
+        let page = current.by_ref().take(limit).map(|(subject, until_ms)| Revocation {
+            subject: subject.clone(),
+            until_ms: *until_ms,
+        });
+        let revocations = page.collect();
+        Revocations { revocations, more: current.next().is_some() }
+    }
+}
+
+impl Store for MemoryStore {
+    fn apply(&mut self, batch: Vec<Request>, now_ms: u64) -> Vec<Completion> {
+        batch.into_iter().map(|request| self.handle(request, now_ms)).collect()
+    }
+}
+
+/// Where a log stands that is not there.
+fn absent(epoch: Epoch) -> Standing {
+    Standing { epoch, head: 0, first: 1, acked: 0 }
+}
+
+impl Log {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
             head: 0,
             kept: VecDeque::new(),
             bytes: 0,
             limits: LogLimits::default(),
             keys: HashMap::with_hasher(FixedState::default()),
             keys_by_age: VecDeque::new(),
-        })
+            acked: 0,
+        }
     }
-}
 
-impl Log {
     fn standing(&self) -> Standing {
-        Standing { epoch: self.epoch.clone(), head: self.head, first: self.first() }
+        let (epoch, first) = (self.epoch.clone(), self.first());
+        Standing { epoch, head: self.head, first, acked: self.acked }
     }
 
     fn first(&self) -> Offset {
@@ -121,15 +173,17 @@ impl Log {
 
     fn append(&mut self, publication: Arc<Publication>, key: Option<Key>, now_ms: u64) -> Appended {
         self.forget_keys(now_ms);
-        if let Some(used) = key.as_ref().and_then(|key| self.keys.get(key)) {
+        let used = key.as_ref().and_then(|key| self.keys.get(key));
+        if let Some(used) = used.filter(|used| used.until_ms >= now_ms) {
             let (offset, time_ms) = (used.offset, used.time_ms);
             return Appended { epoch: self.epoch.clone(), offset, time_ms, duplicate: true };
         }
         self.head += 1;
         let (offset, time_ms) = (self.head, publication.time_ms);
         if let Some(key) = key {
-            self.keys_by_age.push_back((now_ms, key.clone()));
-            self.keys.insert(key, Used { offset, time_ms, at_ms: now_ms });
+            let until_ms = now_ms.saturating_add(self.limits.key_window_ms);
+            self.keys_by_age.push_back((until_ms, key.clone()));
+            self.keys.insert(key, Used { offset, time_ms, until_ms });
         }
         self.bytes += weight(&publication);
         self.kept.push_back(publication);
@@ -138,21 +192,29 @@ impl Log {
                 break;
             }
         }
-        self.trim_age(self.limits.age_ms, now_ms);
+        self.trim_age(now_ms);
         Appended { epoch: self.epoch.clone(), offset, time_ms, duplicate: false }
     }
 
-    fn read(&self, range: Range, limit: usize, bytes: usize) -> Page {
+    fn ack(&mut self, epoch: &Epoch, offset: Offset) -> Offset {
+        if *epoch == self.epoch {
+            self.acked = self.acked.max(offset.min(self.head));
+        }
+        self.acked
+    }
+
+    /// Reads a range as if the `old` oldest were gone.
+    fn read(&self, range: Range, limit: usize, bytes: usize, old: usize) -> Page {
         let first = self.first();
         // Indices into `kept`, half open.
         let (start, end) = match range {
             Range::After(after) => {
                 let start = (after.max(first - 1) - (first - 1)) as usize;
-                (start.min(self.kept.len()), self.kept.len())
+                (start.max(old).min(self.kept.len()), self.kept.len())
             }
             Range::Before(before) => {
                 let end = (before.max(first) - first) as usize;
-                (0, end.min(self.kept.len()))
+                (old, end.min(self.kept.len()).max(old))
             }
         };
         let place = |index: usize| (first + index as u64, Arc::clone(&self.kept[index]));
@@ -184,12 +246,18 @@ impl Log {
             }
         }
         let more = publications.len() < end - start;
-        Page { standing: self.standing(), publications, more }
+        let standing = Standing { first: first + old as u64, ..self.standing() };
+        Page { standing, publications, more }
     }
 
-    fn trim_age(&mut self, age_ms: u64, now_ms: u64) {
-        while self.kept.front().is_some_and(|oldest| oldest.time_ms.saturating_add(age_ms) < now_ms)
-        {
+    /// How many of the oldest are too old.
+    fn too_old(&self, age_ms: u64, now_ms: u64) -> usize {
+        let too_old = |kept: &&Arc<Publication>| kept.time_ms.saturating_add(age_ms) < now_ms;
+        self.kept.iter().take_while(too_old).count()
+    }
+
+    fn trim_age(&mut self, now_ms: u64) {
+        for _ in 0..self.too_old(self.limits.age_ms, now_ms) {
             self.drop_oldest();
         }
     }
@@ -201,22 +269,15 @@ impl Log {
     }
 
     fn forget_keys(&mut self, now_ms: u64) {
-        let window = self.limits.key_window_ms;
-        while let Some((at_ms, _)) = self.keys_by_age.front()
-            && (at_ms.saturating_add(window) < now_ms || self.keys_by_age.len() > KEYS_MAX)
+        while let Some((until_ms, _)) = self.keys_by_age.front()
+            && (*until_ms < now_ms || self.keys_by_age.len() > KEYS_MAX)
         {
-            let (at_ms, key) = self.keys_by_age.pop_front().expect("there is a front");
-            if self.keys.get(&key).is_some_and(|used| used.at_ms == at_ms) {
+            let (until_ms, key) = self.keys_by_age.pop_front().expect("there is a front");
+            if self.keys.get(&key).is_some_and(|used| used.until_ms == until_ms) {
                 self.keys.remove(&key);
             }
         }
     }
-}
-
-/// What a publication counts for in a log's bytes.
-fn weight(publication: &Publication) -> usize {
-    let sender = publication.from.as_ref().and_then(|from| from.info.as_ref());
-    publication.kind.len() + publication.payload.len() + sender.map_or(0, |info| info.len())
 }
 
 #[cfg(test)]
@@ -262,7 +323,8 @@ mod tests {
 
         fn read(&mut self, range: Range, limit: u32, bytes: usize, now_ms: u64) -> Page {
             let (room, age_ms) = (self.room.clone(), self.limits.age_ms);
-            let request = Request::Read { token: 1, room, range, limit, bytes, age_ms };
+            let request =
+                Request::Read { token: 1, room, range, limit, bytes, age_ms, fresh: None };
             match self.store.handle(request, now_ms) {
                 Completion::Read { result, .. } => result.unwrap(),
                 other => panic!("{other:?}"),
