@@ -3,7 +3,7 @@
 //! Whoever wants something of a store makes [`Request`]s and gets one [`Completion`] for each; it
 //! never waits for one. Nothing here does I/O: a [`Store`] is what an adapter implements, and who
 //! carries requests to it (a worker, a writer thread, the simulator) is the driver's business. The
-//! [`MemoryStore`] is the reference.
+//! [`MemoryStore`] is the reference, and [`conformance`] is what holds every adapter to it.
 //!
 //! The contract that every adapter must keep:
 //!
@@ -22,6 +22,8 @@
 //!   is asked for after an append was answered sees it. Different rooms are answered in any order.
 
 mod completion;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod memory;
 mod request;
 
