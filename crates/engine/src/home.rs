@@ -34,6 +34,8 @@ pub(crate) struct Home {
     /// The epoch was given to an append that may have made the log with it. It is not given to another:
     /// if the log came and went in between, two publications would get one place.
     pub(crate) offered: bool,
+    /// A member was told where the log stands.
+    pub(crate) told: bool,
     /// Reads at the store, oldest first; bounded likewise.
     pub(crate) reads: VecDeque<PendingRead>,
     /// Who has something at the store, and what of theirs waits behind it.
@@ -182,6 +184,7 @@ impl Home {
             workers: Vec::new(),
             appends: VecDeque::new(),
             offered: false,
+            told: false,
             reads: VecDeque::new(),
             busy: HashMap::with_hasher(hasher.clone()),
             batch: Batch::default(),
@@ -213,6 +216,12 @@ impl Home {
             Log::Open { epoch, head: 0 } => Some(epoch.clone()),
             Log::Open { .. } | Log::None | Log::Opening(_) => None,
         }
+    }
+
+    /// The epoch of a log that is not there yet is known here only, and a member was told: it may come
+    /// back with it.
+    pub(crate) fn keeps_epoch(&self) -> bool {
+        self.told && self.unmade().is_some()
     }
 
     /// The epoch that an append may make the log with.

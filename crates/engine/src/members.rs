@@ -81,6 +81,7 @@ impl Shard {
         self.catch_up_worker(id, conn.worker, fx);
         let Some(home) = self.home(id) else { return };
         let room = home.name.clone();
+        home.told = true;
         let watch = join.members && home.settings.presence;
         let is_new = !home.members.contains_key(&client);
         // Its own snapshot tells the first that watches of itself.

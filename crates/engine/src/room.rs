@@ -758,13 +758,14 @@ impl Shard {
     }
 
     /// Sets the timer that forgets the home, if there is nothing to keep it for; one of an empty room
-    /// is forgotten at once, or whoever asks for many rooms that are not there fills the table.
+    /// that had no member is forgotten at once, or whoever asks for many rooms that are not there fills
+    /// the table.
     pub(crate) fn check_idle(&mut self, id: HomeId, now: Now) {
         let Some(home) = self.home(id) else { return };
         if !home.is_idle() {
             return;
         }
-        if home.position().is_none_or(|position| position.offset == 0) {
+        if !home.keeps_epoch() && home.position().is_none_or(|position| position.offset == 0) {
             return self.drop_home(id);
         }
         if !std::mem::replace(&mut home.idle_armed, true) {
@@ -774,7 +775,10 @@ impl Shard {
 
     /// A command that only asked made this home: it need not outlive the turn.
     pub(crate) fn check_idle_now(&mut self, id: HomeId) {
-        if self.home(id).is_some_and(|home| home.is_idle() && !home.idle_armed) {
+        if self
+            .home(id)
+            .is_some_and(|home| home.is_idle() && !home.idle_armed && !home.keeps_epoch())
+        {
             self.drop_home(id);
         }
     }

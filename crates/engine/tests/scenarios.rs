@@ -604,9 +604,25 @@ fn a_room_that_somebody_only_asked_about_is_forgotten_at_once() {
         let room = json!({"room": format!("nothing/{n}")});
         let page = rig.ask(client, "$history", &json!({"limit": 1}), &room);
         assert_eq!(page["payload"]["offset"], 0);
-        rig.ask(client, "$join", &json!({}), &room);
-        rig.ask(client, "$leave", &json!(null), &room);
     }
+    assert_eq!(rig.shard.counters().rooms, 0);
+}
+
+#[test]
+fn an_empty_room_keeps_the_epoch_that_a_member_was_told_for_a_while() {
+    let mut rig = Rig::new(config());
+    let (client, _) = rig.hello(&json!({}));
+    let mut join = || {
+        let joined = rig.ask(client, "$join", &json!({}), &json!({"room": "a"}));
+        rig.ask(client, "$leave", &json!(null), &json!({"room": "a"}));
+        let rooms = rig.shard.counters().rooms;
+        rig.pass(20_000);
+        (joined["payload"]["epoch"].clone(), rooms)
+    };
+    let first = join();
+    assert_eq!(first.1, 1);
+    assert_eq!(join(), first, "it may come back with it");
+    rig.pass(20_000);
     assert_eq!(rig.shard.counters().rooms, 0);
 }
 
