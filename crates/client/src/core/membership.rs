@@ -5,9 +5,9 @@ use std::sync::Arc;
 use clarion_protocol::Position;
 
 use super::backoff::Backoff;
-use super::client::Cx;
 use super::codec::{self, Gap, Joined, Json, MembersChange, Metadata, Publication};
 use super::commands::Owner;
+use super::cx::Cx;
 use super::errors::CommandError;
 use super::members::MembersSnapshot;
 use super::options::JoinOptions;

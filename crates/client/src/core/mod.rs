@@ -22,6 +22,7 @@ mod codes;
 mod commands;
 mod connection;
 mod credentials;
+mod cx;
 mod errors;
 mod heartbeat;
 mod key;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::client::Cx;
 use super::codec::{self, Json, Limits, Metadata};
 use super::commands::Owner;
+use super::cx::Cx;
 use super::errors::{CommandError, PublishError, Refused};
 use super::options::PublishOptions;
 use super::output::{CallId, Outcome, Output};
