@@ -11,8 +11,8 @@ use crate::rooms::{Room, Rooms, signed, unsigned};
 use crate::store::{Options, Sink};
 use crate::{reader, schema, trim, writer};
 use clarion_store::{Completion, LogLimits, Request, StoreError};
-use rusqlite::{Connection, TransactionBehavior, params};
-use std::collections::BTreeMap;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -143,19 +143,49 @@ impl WriteSide {
         let Some(connection) = &mut self.connection else { return refuse(StoreError::Unavailable) };
         let begun = Instant::now();
         let now_ms = (self.options.clock)();
-        match writer::apply(connection, &mut self.rooms, requests, now_ms) {
+        let failed = match writer::apply(connection, &mut self.rooms, requests, now_ms) {
             Ok(completions) => {
                 self.meter.committed(requests.len(), begun.elapsed().as_nanos() as u64);
                 self.meter.set(Side::Write, None);
                 self.retry.worked();
-                completions
+                return completions;
             }
-            Err(failed) => {
-                self.doubtful |= failed.how == StoreError::Unknown;
-                self.broke(&failed.error);
-                refuse(failed.how)
+            Err(failed) => failed,
+        };
+        if is_damage(&failed) && connection.is_autocommit() {
+            // One log that is damaged must not keep all others from being written.
+            self.rooms.forget_all();
+            if let Some(completions) = self.apply_halves(requests) {
+                return completions;
+            }
+            let failing = format!("the store cannot write: {}", sentence(&failed.error));
+            self.meter.set(Side::Write, Some(failing));
+            return refuse(StoreError::Unavailable);
+        }
+        self.doubtful |= failed.how == StoreError::Unknown;
+        self.broke(&failed.error);
+        refuse(failed.how)
+    }
+
+    /// Does the requests of half of the rooms, and then the others; `None` if there is but one room.
+    ///
+    /// So n rooms of which one is damaged take about log n transactions more.
+    fn apply_halves(&mut self, requests: &[Request]) -> Option<Vec<Completion>> {
+        let rooms: BTreeSet<_> = requests.iter().map(Request::room).collect();
+        let middle = rooms.iter().nth(rooms.len() / 2)?;
+        let (high, low): (Vec<usize>, Vec<usize>) =
+            (0..requests.len()).partition(|place| requests[*place].room() >= *middle);
+        if low.is_empty() {
+            return None;
+        }
+        let mut completions = vec![None; requests.len()];
+        for half in [low, high] {
+            let asked: Vec<Request> = half.iter().map(|place| requests[*place].clone()).collect();
+            for (place, completion) in half.into_iter().zip(self.apply(&asked)) {
+                completions[place] = Some(completion);
             }
         }
+        completions.into_iter().collect()
     }
 
     /// Gets the connection back, if it is gone and it is time to try.
@@ -227,6 +257,7 @@ impl WriteSide {
             connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |_| Ok(()));
         self.wal_pages.store(0, Ordering::Relaxed);
         if let Err(error) = result {
+            self.doubtful = true;
             self.broke(&error);
         }
     }
@@ -241,6 +272,8 @@ impl WriteSide {
         match sweep(connection, &mut self.swept, now_ms) {
             Ok(()) => {}
             Err(failed) => {
+                // If it is about one of these rooms, the others after them have their turn.
+                self.swept += SWEPT_ROOMS;
                 self.doubtful |= failed.how == StoreError::Unknown;
                 self.broke(&failed.error);
             }
@@ -309,6 +342,13 @@ impl ReadSide {
         connection.pragma_update(None, "query_only", true)?;
         Ok(connection)
     }
+}
+
+/// Whether it is about what the file holds, and not about the disk.
+fn is_damage(failed: &writer::Failed) -> bool {
+    let code = failed.error.sqlite_error_code();
+    failed.how == StoreError::Unavailable
+        && matches!(code, None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::ConstraintViolation))
 }
 
 /// Hands completions over, those for one receiver together and in their order.

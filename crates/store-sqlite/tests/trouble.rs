@@ -3,7 +3,7 @@
 mod common;
 
 use clarion_store::conformance::Subject;
-use clarion_store::{Completion, StoreError};
+use clarion_store::{Completion, Store, StoreError};
 use clarion_store_sqlite::{Health, OpenError};
 use common::{TempDir, Waited, append, options, start, texts, wait_for};
 use rusqlite::Connection;
@@ -48,6 +48,28 @@ fn what_another_process_wrote_is_seen() {
         .unwrap();
     assert_eq!(store.append("a", "3", None).unwrap().offset, 3);
     assert_eq!(texts(&store.read("a").unwrap()), ["1", "1", "3"]);
+}
+
+#[test]
+fn a_damaged_log_keeps_no_other_from_being_written() {
+    let dir = Arc::new(TempDir::new());
+    let mut store = Waited::open(Arc::clone(&dir)).unwrap();
+    for n in 0..20 {
+        store.append(&format!("r{n}"), "1", None).unwrap();
+    }
+    let other = Connection::open(dir.file()).unwrap();
+    other.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    other.execute("UPDATE rooms SET first = head + 5 WHERE name = 'r7'", ()).unwrap();
+    other.execute("UPDATE rooms SET head = 0, first = 1 WHERE name = 'r11'", ()).unwrap();
+    let batch = (0..40).map(|n| append(n, &format!("r{}", n % 20), "2", None)).collect();
+    for completion in store.apply(batch, 0) {
+        let Completion::Appended { token, result } = completion else { panic!("{completion:?}") };
+        if [7, 11].contains(&(token % 20)) {
+            assert_eq!(result, Err(StoreError::Unavailable), "{token}");
+        } else {
+            assert_eq!(result.unwrap().offset, 2 + token / 20);
+        }
+    }
 }
 
 #[test]
