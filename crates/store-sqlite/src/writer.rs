@@ -5,7 +5,7 @@ use crate::rooms::{Room, Rooms, signed, unsigned};
 use crate::trim::trim;
 use clarion_protocol::{Publication, RoomName};
 use clarion_store::{Appended, Completion, Key, LogLimits, Request, StoreError, weight};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, TransactionState, params};
+use rusqlite::{Connection, TransactionBehavior, TransactionState, params};
 use std::collections::BTreeMap;
 
 /// Expired keys deleted with a batch, beside as many as it has requests.
@@ -126,8 +126,9 @@ impl Batch<'_> {
         let (connection, now_ms) = (self.connection, self.now_ms);
         let room = self.touched.get_mut(name).expect("it was made if it was not there");
         if let Some(key) = key
-            && let Some((offset, time_ms)) = used(connection, room.id, key, now_ms)?
+            && !claim(connection, room, key, publication.time_ms, limits, now_ms)?
         {
+            let (offset, time_ms) = used(connection, room.id, key)?;
             let epoch = room.epoch.clone();
             return Ok(Appended { epoch, offset, time_ms, duplicate: true });
         }
@@ -143,21 +144,6 @@ impl Batch<'_> {
             room.oldest = Some((room.head, publication.time_ms));
         }
         insert(connection, room, publication)?;
-        if let Some(key) = key {
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO keys (room, principal, key, offset, time_ms, expires_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                )?
-                .execute(params![
-                    room.id,
-                    key.principal,
-                    key.key,
-                    signed(room.head),
-                    signed(publication.time_ms),
-                    signed(now_ms.saturating_add(limits.key_window_ms)),
-                ])?;
-        }
         let (epoch, offset) = (room.epoch.clone(), room.head);
         Ok(Appended { epoch, offset, time_ms: publication.time_ms, duplicate: false })
     }
@@ -186,22 +172,44 @@ impl Batch<'_> {
     }
 }
 
-/// The place that a key stands for now.
-fn used(
+/// Takes a key for the room's next publication; says whether it was free.
+fn claim(
     connection: &Connection,
-    room: i64,
+    room: &Room,
     key: &Key,
+    time_ms: u64,
+    limits: &LogLimits,
     now_ms: u64,
-) -> rusqlite::Result<Option<(u64, u64)>> {
+) -> rusqlite::Result<bool> {
+    // Test and use in one: a lookup before it would cost as much again.
+    let rows = connection
+        .prepare_cached(
+            "INSERT INTO keys (room, principal, key, offset, time_ms, expires_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT DO UPDATE SET offset = excluded.offset, time_ms = excluded.time_ms,
+                expires_ms = excluded.expires_ms WHERE expires_ms < ?7",
+        )?
+        .execute(params![
+            room.id,
+            key.principal,
+            key.key,
+            signed(room.head + 1),
+            signed(time_ms),
+            signed(now_ms.saturating_add(limits.key_window_ms)),
+            signed(now_ms),
+        ])?;
+    Ok(rows == 1)
+}
+
+/// The place that a used key stands for.
+fn used(connection: &Connection, room: i64, key: &Key) -> rusqlite::Result<(u64, u64)> {
     connection
         .prepare_cached(
-            "SELECT offset, time_ms FROM keys
-             WHERE room = ?1 AND principal = ?2 AND key = ?3 AND expires_ms >= ?4",
+            "SELECT offset, time_ms FROM keys WHERE room = ?1 AND principal = ?2 AND key = ?3",
         )?
-        .query_row(params![room, key.principal, key.key, signed(now_ms)], |row| {
+        .query_row(params![room, key.principal, key.key], |row| {
             Ok((unsigned(row.get(0)?)?, unsigned(row.get(1)?)?))
         })
-        .optional()
 }
 
 pub(crate) fn insert(

@@ -179,8 +179,9 @@ fn a_full_disk_is_said_acknowledges_nothing_and_heals() {
             other => panic!("{other:?}"),
         }
     };
-    let failed = (0..2_000).find(|token| one(*token).is_err());
-    assert!(failed.is_some(), "a megabyte holds less than eight");
+    let failed = (0..2_000).find_map(|token| one(token).err());
+    // It is the commit that writes, and whether a failed one left its record is not known.
+    assert_eq!(failed, Some(StoreError::Unknown), "a megabyte holds less than eight");
     assert!(matches!(store.health(), Health::Failing(_)));
     // Room is made by deleting something else: here, by a larger disk.
     let grown = Command::new("mount")
