@@ -18,16 +18,19 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const SLICE: Duration = Duration::from_millis(700);
+/// The contestants take turns of this, so that what else happens to the disk happens to all.
+const SLICE: Duration = Duration::from_millis(50);
+/// Turns in a round.
+const TURNS: u32 = 14;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let dir = PathBuf::from(arguments.next().unwrap_or_else(|| "target/measure".into()));
     let rounds = arguments.next().map_or(7, |rounds| rounds.parse().expect("a number"));
     println!(
-        "| batch | rooms | store, 1/s | bare SQLite, 1/s | bare file, 1/s | of SQLite | of the file |"
+        "| batch | rooms | store, 1/s | bare SQLite, 1/s | bare file, 1/s | of SQLite | of the file | store writes, B each |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     for (batch, rooms) in [(64, 1), (64, 1_000), (1_024, 1), (1_024, 1_000)] {
         for (label, keep, keyed) in [
             ("", u32::MAX, false),
@@ -44,25 +47,39 @@ fn main() {
             let mut sqlite = Bare::new(&dir, batch, rooms);
             let mut file = Raw::new(&dir, batch);
             let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+            let mut each = Vec::new();
             for _ in 0..rounds {
-                rates[0].push(run(batch, || store.batch()));
-                store.settle();
-                rates[1].push(run(batch, || sqlite.batch()));
-                rates[2].push(run(batch, || file.batch()));
+                let mut sums = [(0, Duration::ZERO); 3];
+                let mut bytes = 0;
+                for _ in 0..TURNS {
+                    let before = written();
+                    run(&mut sums[0], || store.batch());
+                    let begun = Instant::now();
+                    store.settle();
+                    sums[0].1 += begun.elapsed();
+                    bytes += written() - before;
+                    run(&mut sums[1], || sqlite.batch());
+                    run(&mut sums[2], || file.batch());
+                }
+                each.push(bytes as f64 / (sums[0].0 * batch) as f64);
+                for (rates, (batches, took)) in rates.iter_mut().zip(sums) {
+                    rates.push((batches * batch) as f64 / took.as_secs_f64());
+                }
             }
             let of = |other: usize| -> Vec<f64> {
                 rates[0].iter().zip(&rates[other]).map(|(store, other)| store / other).collect()
             };
             println!(
-                "| {batch}{label} | {rooms} | {} | {} | {} | {} | {} |",
+                "| {batch}{label} | {rooms} | {} | {} | {} | {} | {} | {} |",
                 whole(&rates[0]),
                 whole(&rates[1]),
                 whole(&rates[2]),
                 ratio(&of(1)),
                 ratio(&of(2)),
+                whole(&each),
             );
             if label.is_empty() && batch == 1_024 {
-                println!("| | | | | | {} us a page of 100 |  |", store.page_us());
+                println!("a page of 100: {} us", store.page_us());
             }
             drop(store);
             let _ = std::fs::remove_dir_all(&dir);
@@ -70,15 +87,21 @@ fn main() {
     }
 }
 
-/// Publications a second.
-fn run(batch: usize, mut one: impl FnMut()) -> f64 {
+/// One turn: adds its batches and the time that they took.
+fn run(sum: &mut (usize, Duration), mut one: impl FnMut()) {
     let begun = Instant::now();
-    let mut batches = 0;
     while begun.elapsed() < SLICE {
         one();
-        batches += 1;
+        sum.0 += 1;
     }
-    (batches * batch) as f64 / begun.elapsed().as_secs_f64()
+    sum.1 += begun.elapsed();
+}
+
+/// Bytes that this process gave the disk.
+fn written() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
 fn payload() -> Bytes {
