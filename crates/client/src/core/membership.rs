@@ -361,7 +361,8 @@ impl Membership {
         } else if let (Some(_), Some(position), Some(head)) =
             (before, &self.position, &reply.position)
         {
-            let event = RoomEvent::Recovered { from: position.offset + 1, to: head.offset };
+            let from = position.offset.saturating_add(1);
+            let event = RoomEvent::Recovered { from, to: head.offset };
             self.tell(event, cx);
         }
         for (call, _) in std::mem::take(&mut self.waiters) {
@@ -398,7 +399,8 @@ impl Membership {
         }
         let (base_ms, cap_ms) = (cx.options.backoff_base_ms, cx.options.backoff_cap_ms);
         let floor_ms = error.retry_after().map_or(0, |wait| wait.as_millis() as u64);
-        let wait_ms = self.backoff.next_ms(&mut cx.random, base_ms, cap_ms) + floor_ms;
+        let jitter_ms = self.backoff.next_ms(&mut cx.random, base_ms, cap_ms);
+        let wait_ms = floor_ms.saturating_add(jitter_ms);
         self.retry_at_ms = Some(cx.now.mono_ms.saturating_add(wait_ms));
         self.transition(
             Status::new(RoomState::Joining, reason).code(code).retry_in_ms(wait_ms),

@@ -395,3 +395,18 @@ fn group_keeps_its_place_over_a_reconnect() {
     let hello = world.dropped(1006);
     assert_eq!(hello["payload"]["rooms"]["$group/team"]["after"]["offset"], 3);
 }
+
+#[test]
+fn largest_numbers_that_json_has_are_survived() {
+    let mut world = World::new();
+    world.connected();
+    world.join("a");
+    let join = world.next("$join");
+    world.fail_with(&join, 503, "unavailable", json!({"retry_after_ms": u64::MAX}));
+    assert_eq!(world.room_state("a"), RoomState::Joining);
+    let mut world = joined();
+    world.publication("a", "e", u64::MAX);
+    world.dropped(1006);
+    world.say("$joined", reply("e", u64::MAX, u64::MAX, true), json!({"room": "a"}));
+    assert_eq!(world.room_state("a"), RoomState::Joined);
+}
