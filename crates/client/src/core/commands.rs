@@ -29,6 +29,10 @@ pub(super) enum Owner {
 }
 
 impl Owner {
+    fn is_publication(&self) -> bool {
+        matches!(self, Self::Publish(_) | Self::Ephemeral(_))
+    }
+
     pub(super) fn call(&self) -> Option<CallId> {
         match self {
             Self::History(call)
@@ -60,6 +64,8 @@ struct Pending {
 #[derive(Default)]
 pub(super) struct Commands {
     pending: BTreeMap<u64, Pending>,
+    /// How many of those are publications.
+    publications: usize,
     deadlines: BTreeSet<(u64, u64)>,
     conn: Option<ConnId>,
     last_id: u64,
@@ -83,19 +89,27 @@ impl Commands {
         if let Some(conn) = self.conn {
             pending.transmit(conn, out);
         }
+        self.publications += usize::from(pending.owner.is_publication());
         self.pending.insert(id, pending);
         self.deadlines.insert((deadline_ms, id));
         id
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.pending.len()
+    /// Publications that wait for their reply, also if nobody waits for that any more.
+    pub(super) fn publications(&self) -> usize {
+        self.publications
+    }
+
+    /// Commands that wait for their reply, without publications.
+    pub(super) fn others(&self) -> usize {
+        self.pending.len() - self.publications
     }
 
     /// Ends the waiting for a reply; `None` when nobody waits for this id any more.
     pub(super) fn take(&mut self, id: u64) -> Option<Owner> {
         let pending = self.pending.remove(&id)?;
         self.deadlines.remove(&(pending.deadline_ms, id));
+        self.publications -= usize::from(pending.owner.is_publication());
         Some(pending.owner)
     }
 
@@ -142,6 +156,7 @@ impl Commands {
 
     pub(super) fn take_all(&mut self) -> Vec<(u64, Owner)> {
         self.deadlines.clear();
+        self.publications = 0;
         std::mem::take(&mut self.pending).into_iter().map(|(id, it)| (id, it.owner)).collect()
     }
 }

@@ -24,7 +24,8 @@ struct Entry {
     deadline_ms: Option<u64>,
 }
 
-/// Most publications that wait for the server's answer at a time; further ones wait in the queue.
+/// Most publications that wait for the server's answer at a time, ephemeral ones and those that were
+/// cancelled among them. Further ones wait in the queue; ephemeral ones are refused.
 const IN_FLIGHT_MAX: usize = 1024;
 /// Most rooms that are remembered to keep no log. When there are more, all are forgotten, which
 /// costs one refused publication each.
@@ -114,7 +115,7 @@ impl Outbox {
         let now_ms = cx.now.mono_ms;
         let deadline_ms = options.timeout_ms.map(|timeout_ms| now_ms.saturating_add(timeout_ms));
         if options.ephemeral {
-            if let Err(error) = self.take_turn(now_ms) {
+            if let Err(error) = self.take_turn(cx) {
                 cx.publish_failed(call, error, key);
                 return;
             }
@@ -128,7 +129,7 @@ impl Outbox {
         let expires_at_ms = deadline_ms.map_or(expires_at_ms, |ms| ms.min(expires_at_ms));
         let entry =
             Entry { call, room, kind, payload, key, own_key, size, expires_at_ms, deadline_ms };
-        if self.queue.is_empty() && self.take_turn(now_ms).is_ok() {
+        if self.queue.is_empty() && self.take_turn(cx).is_ok() {
             self.transmit(entry, cx);
         } else if self.fits(&entry, cx) {
             self.push(entry);
@@ -142,6 +143,11 @@ impl Outbox {
         self.message_bytes = limits.message_bytes;
         self.pace = Some(Pace::new(limits.publish_per_s, cx.now.mono_ms));
         self.congested = false;
+        // What was published before the server had said what it takes, or to one that took more.
+        let limit = limits.message_bytes;
+        if limit > 0 {
+            self.fail_if(|entry| entry.size as u64 > limit, &too_large(limit), cx);
+        }
         self.pump(cx);
     }
 
@@ -202,7 +208,34 @@ impl Outbox {
         result: Result<&str, CommandError>,
         cx: &mut Cx,
     ) {
-        let Some(mut entry) = self.in_flight.remove(&call) else { return };
+        if let Some(entry) = self.in_flight.remove(&call) {
+            self.settle(entry, result, cx);
+        }
+        if self.pace.is_some() {
+            self.pump(cx);
+        }
+    }
+
+    /// As [`answered`](Self::answered), of an ephemeral one.
+    pub(super) fn answered_ephemeral(
+        &mut self,
+        call: CallId,
+        result: Result<&str, CommandError>,
+        cx: &mut Cx,
+    ) {
+        let ack = result
+            .and_then(|payload| codec::ack(payload, None).map_err(|_| CommandError::Malformed));
+        match ack {
+            Ok(ack) => cx.done(call, Ok(Outcome::Published(ack))),
+            Err(error) => cx.publish_failed(call, error, None),
+        }
+        if self.pace.is_some() {
+            self.pump(cx);
+        }
+    }
+
+    fn settle(&mut self, mut entry: Entry, result: Result<&str, CommandError>, cx: &mut Cx) {
+        let call = entry.call;
         match result {
             Ok(payload) => match codec::ack(payload, entry.key.clone()) {
                 Ok(ack) => cx.done(call, Ok(Outcome::Published(ack))),
@@ -218,9 +251,6 @@ impl Outbox {
             }
             Err(error) => cx.publish_failed(call, error, entry.key),
         }
-        if self.pace.is_some() {
-            self.pump(cx);
-        }
     }
 
     fn check(&self, kind: &str, size: usize) -> Result<(), CommandError> {
@@ -231,19 +261,18 @@ impl Outbox {
         // The server would close the connection over it, and with a code that stops for good.
         let limit = self.message_bytes;
         if limit > 0 && size as u64 > limit {
-            let rule = "larger than the server takes";
-            return Err(CommandError::invalid("too_large", rule, "payload", Some(limit)));
+            return Err(too_large(limit));
         }
         Ok(())
     }
 
     /// May one more be sent now?
-    fn take_turn(&mut self, now_ms: u64) -> Result<(), CommandError> {
+    fn take_turn(&mut self, cx: &Cx) -> Result<(), CommandError> {
         let Some(pace) = &mut self.pace else { return Err(CommandError::NotConnected) };
-        if self.congested || self.in_flight.len() >= IN_FLIGHT_MAX {
+        if self.congested || cx.commands.publications() >= IN_FLIGHT_MAX {
             return Err(CommandError::QueueFull);
         }
-        match pace.take(now_ms) {
+        match pace.take(cx.now.mono_ms) {
             0 => Ok(()),
             wait_ms => Err(CommandError::Refused(Box::new(Refused {
                 code: 429,
@@ -270,20 +299,10 @@ impl Outbox {
     fn pump(&mut self, cx: &mut Cx) {
         self.pump_at_ms = None;
         let now_ms = cx.now.mono_ms;
-        let late = |entry: &Entry| entry.expires_at_ms <= now_ms;
-        if self.queue.iter().any(late) {
-            for entry in std::mem::take(&mut self.queue) {
-                if late(&entry) {
-                    self.queued_bytes -= entry.size;
-                    cx.publish_failed(entry.call, CommandError::Timeout, entry.key);
-                } else {
-                    self.queue.push_back(entry);
-                }
-            }
-        }
+        self.fail_if(|entry| entry.expires_at_ms <= now_ms, &CommandError::Timeout, cx);
         let mut turn_at_ms = None;
         while !self.queue.is_empty() {
-            if let Err(error) = self.take_turn(now_ms) {
+            if let Err(error) = self.take_turn(cx) {
                 turn_at_ms = error.retry_after().map(|wait| now_ms + wait.as_millis() as u64);
                 break;
             }
@@ -294,6 +313,21 @@ impl Outbox {
         }
         let oldest_ms = self.queue.iter().map(|entry| entry.expires_at_ms).min();
         self.pump_at_ms = [oldest_ms, turn_at_ms].into_iter().flatten().min();
+    }
+
+    /// Fails those in the queue for which `is_over` holds; the others keep their order.
+    fn fail_if(&mut self, is_over: impl Fn(&Entry) -> bool, error: &CommandError, cx: &mut Cx) {
+        if !self.queue.iter().any(&is_over) {
+            return;
+        }
+        for entry in std::mem::take(&mut self.queue) {
+            if is_over(&entry) {
+                self.queued_bytes -= entry.size;
+                cx.publish_failed(entry.call, error.clone(), entry.key);
+            } else {
+                self.queue.push_back(entry);
+            }
+        }
     }
 
     fn transmit(&mut self, entry: Entry, cx: &mut Cx) {
@@ -311,6 +345,10 @@ impl Outbox {
         });
         self.in_flight.insert(entry.call, entry);
     }
+}
+
+fn too_large(limit: u64) -> CommandError {
+    CommandError::invalid("too_large", "larger than the server takes", "payload", Some(limit))
 }
 
 impl Cx {

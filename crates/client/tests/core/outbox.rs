@@ -235,3 +235,54 @@ fn unanswered_publications_have_a_bound() {
     world.reply(&message, ok());
     assert_eq!((world.sent.len(), world.core.queued()), (1_024, 99));
 }
+
+#[test]
+fn what_is_too_large_for_the_server_that_welcomes_is_not_sent() {
+    let mut world = World::new();
+    let large = world.publish("a", "x".repeat(100_000));
+    let small = world.publish("a", 1);
+    // Over the server's limit it would close with 1009, and that stops for good.
+    world.connected();
+    assert_eq!(world.error_name(large), "too_large");
+    assert!(key_of(world.outcome(large)).is_some());
+    let message = world.next("x");
+    world.reply(&message, ok());
+    assert_eq!(world.error_name(small), "");
+    assert!(world.sent.is_empty());
+}
+
+#[test]
+fn publications_in_flight_are_bounded_and_leave_room_for_commands() {
+    let mut world = World::new();
+    world.connected();
+    // Whatever becomes of the calls: the server has still to answer.
+    let calls: Vec<_> = (0..1024)
+        .map(|n| {
+            let options = if n % 2 == 0 { ephemeral() } else { PublishOptions::default() };
+            let call = world.publish_with("a", n, options);
+            if n % 3 == 0 {
+                world.core.cancel(call, world.now);
+            }
+            call
+        })
+        .collect();
+    assert_eq!(world.sent.len(), 1024);
+    let over = world.publish_with("a", 0, ephemeral());
+    assert_eq!(world.error_name(over), "queue_full");
+    let waits = world.publish("a", "waits");
+    assert_eq!((world.core.queued(), world.sent.len()), (1, 1024));
+    let ping = world.core.ping(None, world.now);
+    world.settle();
+    assert_eq!((world.error_name(ping), world.sent.len()), ("(waits)", 1025));
+    // Any answer makes room for the next: here one to a call that was cancelled.
+    let first = world.next("x");
+    world.reply(&first, json!({}));
+    assert_eq!((world.core.queued(), world.error_name(waits)), (0, "(waits)"));
+    world.advance(5_000);
+    assert!(
+        calls
+            .iter()
+            .enumerate()
+            .all(|(n, call)| n % 3 == 0 || world.error_name(*call) == "timeout")
+    );
+}

@@ -186,7 +186,7 @@ impl Core {
         }
         if self.status.state == ClientState::Closed {
             self.cx.done(call, Err(CommandError::Closed));
-        } else if self.cx.commands.len() >= COMMANDS_MAX {
+        } else if self.cx.commands.others() >= COMMANDS_MAX {
             self.cx.done(call, Err(CommandError::QueueFull));
         } else {
             let deadline_ms = now.mono_ms.saturating_add(timeout_ms);

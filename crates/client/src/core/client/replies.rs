@@ -34,14 +34,7 @@ impl Core {
                 cx.done(call, result.map(|_| Outcome::Pong(Duration::from_millis(wait_ms))));
             }
             Owner::Publish(call) => self.outbox.answered(call, result, cx),
-            Owner::Ephemeral(call) => {
-                let ack =
-                    result.and_then(|it| outcome(codec::ack(it, None).map(Outcome::Published)));
-                match ack {
-                    Ok(ack) => cx.done(call, Ok(ack)),
-                    Err(error) => cx.publish_failed(call, error, None),
-                }
-            }
+            Owner::Ephemeral(call) => self.outbox.answered_ephemeral(call, result, cx),
             Owner::Join(room) => {
                 let Some(membership) = self.rooms.get_mut(&room) else { return };
                 membership.answered(id, result, cx);
