@@ -356,3 +356,14 @@ fn commands_have_a_bound() {
     world.advance(5_000);
     assert!(calls.iter().all(|call| world.outcome(*call).is_some()));
 }
+
+#[test]
+fn command_that_would_close_the_connection_is_not_sent() {
+    use clarion_client::core::MembersOptions;
+    let mut world = World::new();
+    world.connected();
+    let options = MembersOptions { after: Some("x".repeat(70_000)), limit: None };
+    let call = world.core.list_members("a", &options, None, world.now);
+    world.settle();
+    assert_eq!((world.error_name(call), world.sent.len()), ("too_large", 0));
+}

@@ -410,3 +410,20 @@ fn largest_numbers_that_json_has_are_survived() {
     world.say("$joined", reply("e", u64::MAX, u64::MAX, true), json!({"room": "a"}));
     assert_eq!(world.room_state("a"), RoomState::Joined);
 }
+
+#[test]
+fn state_that_no_server_takes_is_refused_here_and_not_kept() {
+    let mut world = World::new();
+    let state = Json::new(&"x".repeat(1_023)).unwrap();
+    let early = world.core.set_state("a", state.clone(), None, world.now);
+    world.settle();
+    assert_eq!(world.error_name(early), "too_large");
+    world.connected();
+    world.join("a");
+    let join = world.next("$join");
+    world.reply(&join, reply("e", 5, 6, false));
+    let late = world.core.set_state("a", state, None, world.now);
+    world.settle();
+    assert_eq!(world.error_name(late), "too_large");
+    assert!(world.sent.is_empty());
+}

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use clarion_protocol::{Position, RoomName};
+use clarion_protocol::command::STATE_SIZE_MAX;
+use clarion_protocol::{OFFSET_MAX, Position, RoomName};
 
 use super::{Core, membership};
 use crate::core::codec::{self, Json, Metadata};
@@ -98,6 +99,14 @@ impl Core {
         timeout_ms: Option<u64>,
         now: Now,
     ) -> CallId {
+        if state.text().len() > STATE_SIZE_MAX {
+            let limit = Some(STATE_SIZE_MAX as u64);
+            let error =
+                CommandError::invalid("too_large", "larger than a state may be", "payload", limit);
+            let (call, _) = self.begin(now, None);
+            self.cx.done(call, Err(error));
+            return call;
+        }
         let text = state.text().to_owned();
         let joined = self.rooms.get_mut(room).is_some_and(|membership| {
             membership.present(state.clone());
@@ -188,6 +197,13 @@ impl Core {
             self.cx.done(call, Err(CommandError::Closed));
         } else if self.cx.commands.others() >= COMMANDS_MAX {
             self.cx.done(call, Err(CommandError::QueueFull));
+        } else if let Some(limit) = self.message_bytes()
+            && message_size(kind, payload, room) > limit
+        {
+            // The server would close the connection over it, and with a code that stops for good.
+            let rule = "larger than the server takes";
+            let error = CommandError::invalid("too_large", rule, "payload", Some(limit));
+            self.cx.done(call, Err(error));
         } else {
             let deadline_ms = now.mono_ms.saturating_add(timeout_ms);
             self.cx.issue(owner(call), deadline_ms, |id| {
@@ -196,4 +212,10 @@ impl Core {
         }
         call
     }
+}
+
+/// The longest that the message can be, in bytes, whatever its id.
+fn message_size(kind: &str, payload: &str, room: Option<&str>) -> u64 {
+    let metadata = Metadata { room, id: Some(OFFSET_MAX), ..Metadata::default() };
+    codec::encode(kind, payload, metadata).len() as u64
 }

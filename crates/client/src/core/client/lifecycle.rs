@@ -79,11 +79,16 @@ impl Core {
         self.cx.out.push_back(Output::Open { conn, url });
     }
 
+    /// The longest message that the server takes, in bytes; `None` if it said that it has no limit.
+    pub(super) fn message_bytes(&self) -> Option<u64> {
+        let session = self.session.as_ref();
+        let bytes = session.map_or(MESSAGE_BYTES, |session| session.limits.message_bytes);
+        Some(bytes).filter(|bytes| *bytes > 0)
+    }
+
     /// The wanted rooms are those of this moment; what does not fit is joined after the welcome.
     pub(super) fn hello(&mut self) -> String {
-        let limits = self.session.as_ref().map(|session| session.limits);
-        let bytes = limits.map(|it| it.message_bytes).filter(|it| *it > 0).unwrap_or(MESSAGE_BYTES);
-        let budget = bytes / 4 * 3;
+        let budget = self.message_bytes().unwrap_or(MESSAGE_BYTES) / 4 * 3;
         let mut rooms = Vec::new();
         let mut used = 0;
         for (name, membership) in &mut self.rooms {
