@@ -61,6 +61,11 @@ impl Link {
         inner.end.filter(|_| inner.texts.is_empty())
     }
 
+    /// Whether it is to end, be there something left to send or not.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
     /// Waits until there may be something new.
     pub(crate) async fn changed(&self) {
         self.notify.notified().await;

@@ -22,7 +22,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// A peer whose pings we answer and who does not read the answers is not read from this many bytes
 /// on.
 const UNREAD_BYTES_MAX: usize = 1024 * 1024;
-/// How long a closing handshake may take.
+/// How long it may take to send what is left and close.
 const LINGER: Duration = Duration::from_secs(2);
 /// What is reported for a close frame without a code.
 const NO_CODE: u16 = 1005;
@@ -137,7 +137,8 @@ impl<'a> Socket<'a> {
                     &mut self.out,
                 );
             }
-            if !self.connection.is_open() && linger.is_none() {
+            // From the wish on, not from the frame: a peer that does not read never lets it through.
+            if linger.is_none() && (self.link.is_ending() || !self.connection.is_open()) {
                 linger = Some(Instant::now() + LINGER);
             }
             let unwritten = self.out.len() - self.written;

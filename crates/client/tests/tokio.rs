@@ -520,3 +520,25 @@ async fn builder_refuses_what_cannot_work() {
     let outside = std::thread::spawn(|| Client::builder("ws://127.0.0.1/").build().is_err());
     assert!(outside.join().unwrap());
 }
+
+#[tokio::test]
+async fn closing_is_bounded_when_the_server_does_not_read() {
+    let listener = Listener::new().await;
+    let client = listener.client();
+    let (peer, _) = listener.welcome().await;
+    soon(client.connected()).await.unwrap();
+    let room = client.room("a");
+    let payload = "y".repeat(60_000);
+    let mut calls = Vec::new();
+    // Until neither the socket nor the link takes more.
+    for _ in 0..1_000 {
+        calls.push(room.publish("x", &payload).send());
+        tokio::task::yield_now().await;
+    }
+    assert!(client.queued() > 0);
+    client.close();
+    timeout(Duration::from_secs(4), client.closed()).await.expect("at most 2 s");
+    drop((client, room, calls));
+    no_task_is_left().await;
+    drop(peer);
+}
