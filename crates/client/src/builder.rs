@@ -27,6 +27,16 @@ pub(crate) struct Config {
     pub(crate) token_provider: Option<TokenProvider>,
 }
 
+impl Config {
+    /// Asks the application, which the core wants only where there is somebody to ask.
+    pub(crate) async fn fetch_token(&self, reason: TokenReason) -> Result<String, TokenError> {
+        match &self.token_provider {
+            Some(provider) => provider(reason).await,
+            None => Err(TokenError::Failed("there is no token provider".to_owned())),
+        }
+    }
+}
+
 /// Why a client cannot be made.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -92,8 +102,8 @@ impl Builder {
     ///
     /// Whatever fails is tried again with backoff, except [`TokenError::Refused`]: the application
     /// knows that this user may not connect, and the client stops. Before connecting it may take
-    /// as long as connecting may. It runs in a task of its own, which is aborted when the token is
-    /// not wanted any more.
+    /// as long as connecting may. It runs in a task of its own, which is aborted when another token
+    /// is asked for or the last handle is dropped.
     pub fn token_provider<F, P>(mut self, provider: P) -> Self
     where
         P: Fn(TokenReason) -> F + Send + Sync + 'static,

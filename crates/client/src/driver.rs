@@ -1,6 +1,7 @@
 //! The task of a client: it opens sockets, keeps the time and fetches tokens. All thinking is the
 //! core's.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -14,9 +15,19 @@ use crate::shared::{Shared, Todo};
 use crate::socket;
 
 /// Runs until no handle is left and every socket is closed.
-pub(crate) async fn drive(shared: Arc<Shared>, config: Arc<Config>) {
-    // If the runtime goes first, nobody may wait for ever.
-    let _guard = EndGuard(shared.clone());
+pub(crate) fn drive(
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+) -> impl Future<Output = ()> + Send + 'static {
+    // If the runtime goes first, even before this ever ran, nobody may wait for ever.
+    let guard = EndGuard(shared.clone());
+    async move {
+        let _guard = guard;
+        run(shared, config).await;
+    }
+}
+
+async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     let mut sockets = JoinSet::new();
     let mut fetching = JoinSet::new();
     let mut newest_fetch = None;
@@ -34,11 +45,12 @@ pub(crate) async fn drive(shared: Arc<Shared>, config: Arc<Config>) {
                 }
             }
         }
-        if let (Some((fetch, reason)), Some(provider)) = (fetch, &config.token_provider) {
+        if let Some((fetch, reason)) = fetch {
             fetching.abort_all();
             newest_fetch = Some(fetch);
-            let token = provider(reason);
-            fetching.spawn(async move { (fetch, token.await) });
+            let config = config.clone();
+            // The provider is called there, too, so that it may panic at any point.
+            fetching.spawn(async move { (fetch, config.fetch_token(reason).await) });
         }
         if ended {
             fetching.abort_all();
@@ -81,6 +93,6 @@ struct EndGuard(Arc<Shared>);
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.abandon();
     }
 }

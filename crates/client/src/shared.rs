@@ -114,6 +114,10 @@ impl Shared {
         let call = act(&mut state.core, now);
         state.calls.insert(call, sender);
         self.dispatch(&mut state, now);
+        if state.ended && state.calls.remove(&call).is_some() {
+            // Nobody keeps the time any more, so what waits would wait for ever.
+            state.core.cancel(call, now);
+        }
         (call, receiver)
     }
 
@@ -180,6 +184,8 @@ impl Shared {
         state.core.close(now);
         self.dispatch(&mut state, now);
         state.ended = true;
+        // To those who waited in a client that was closed already, this is the answer.
+        state.calls.clear();
         state.unclaimed.clear();
         for queue in std::mem::take(&mut state.client_events) {
             queue.upgrade().iter().for_each(|queue| queue.close());
@@ -189,6 +195,16 @@ impl Shared {
         }
         drop(state);
         self.driver.notify_one();
+    }
+
+    /// The driver is gone, and with it the tasks of the connections, even those that never ran.
+    pub(crate) fn abandon(&self) {
+        self.end();
+        let mut state = self.lock();
+        state.links.clear();
+        state.todo = Todo::default();
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     // For the driver and the connections' tasks

@@ -542,3 +542,53 @@ async fn closing_is_bounded_when_the_server_does_not_read() {
     no_task_is_left().await;
     drop(peer);
 }
+
+#[tokio::test]
+async fn token_provider_that_panics_when_called_is_asked_again() {
+    let listener = Listener::new().await;
+    let asked = AtomicUsize::new(0);
+    let client = Client::builder(&listener.url)
+        .backoff(Duration::from_millis(5), Duration::from_millis(5))
+        .token_provider(move |_| {
+            assert!(asked.fetch_add(1, Ordering::SeqCst) > 0, "a provider's bug");
+            async { Ok("token".to_owned()) }
+        })
+        .connect()
+        .unwrap();
+    let (_peer, hello) = listener.welcome().await;
+    assert_eq!(hello["payload"]["token"], "token");
+    soon(client.connected()).await.unwrap();
+}
+
+#[test]
+fn every_call_settles_when_the_runtime_of_the_client_is_gone() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Its task runs, or never ran at all.
+    for turns in [3, 0] {
+        let first = runtime();
+        let (client, waits) = first.block_on(async {
+            let client = Client::builder("ws://127.0.0.1:9/ws").build().unwrap();
+            let waits = client.room("early").join().send();
+            if turns > 0 {
+                client.connect();
+            }
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            client.connect();
+            (client, waits)
+        });
+        drop(first);
+        runtime().block_on(async {
+            assert_eq!(soon(waits).await.unwrap_err().name(), "closed");
+            soon(client.closed()).await;
+            assert_eq!(soon(client.connected()).await.unwrap_err().state, ClientState::Closed);
+            client.connect();
+            let room = client.room("late");
+            assert_eq!(soon(room.join()).await.unwrap_err().name(), "closed");
+            assert_eq!(soon(room.publish("x", &1)).await.unwrap_err().error.name(), "closed");
+            assert_eq!(soon(client.ping()).await.unwrap_err().name(), "closed");
+            assert!(soon(room.events().next()).await.is_none());
+        });
+    }
+}
