@@ -221,7 +221,6 @@ fn history_pages_both_ways_and_a_wrong_epoch_is_409_with_the_position() {
     assert_eq!((&refused["name"], &refused["offset"]), (&json!("epoch_changed"), &json!(5)));
 }
 
-// [3.join.unlogged] [2.error.key] [3.publish]
 #[test]
 fn the_first_publication_is_of_the_epoch_that_members_were_told() {
     let mut rig = Rig::new(config());
@@ -241,6 +240,7 @@ fn the_first_publication_is_of_the_epoch_that_members_were_told() {
     assert!(!kinds(&rig.hear(client)).contains(&"$gap"));
 }
 
+// [3.join.unlogged] [2.error.key] [3.publish]
 #[test]
 fn a_room_without_log_has_no_history_no_positions_and_takes_no_keys() {
     let mut rig = Rig::new(config());
