@@ -31,7 +31,7 @@
 //! then closed in order. Every call settles: by the server's answer, or by an error that says
 //! whose fault it is and whether to try again ([`CommandError`]).
 //!
-//! Connections are `ws://` so far. [`core`] is what the client decides, without a runtime; it is
+//! It is not on crates.io yet: depend on it by `path` or `git`. Connections are `ws://` so far. [`core`] is what the client decides, without a runtime; it is
 //! there without the feature `tokio`, too.
 
 pub mod core;
