@@ -275,6 +275,12 @@ mod tests {
     }
 
     #[test]
+    fn a_span_without_unit_is_told_how_to_write_it() {
+        let error = from("[heartbeat]\ninterval = 25", &[]).unwrap_err();
+        assert!(error.to_string().contains("such as \"25s\""), "{error}");
+    }
+
+    #[test]
     fn an_unknown_member_of_a_room_is_named() {
         let error = from("[[rooms]]\nmatch = 'a'\ncolour = 'red'", &[]).unwrap_err();
         assert!(error.to_string().contains("rooms[0]"), "{error}");
