@@ -44,7 +44,7 @@ pub(crate) struct SettingArgs {
     #[arg(long, value_name = "FILE", env = "CLARION_CONFIG")]
     config: Option<PathBuf>,
     /// Listen here; can be given several times [default: 127.0.0.1:8080].
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT")]
     listen: Vec<SocketAddr>,
     /// Keep keys and data here [default: data].
     #[arg(long, value_name = "DIR")]

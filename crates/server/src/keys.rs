@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-const API_KEY_FILE: &str = "api-key";
+pub(crate) const API_KEY_FILE: &str = "api-key";
 const TICKET_KEY_FILE: &str = "ticket-key";
 
 /// The API key, and whether it was made just now and should be shown.

@@ -203,8 +203,8 @@ fn welcome(server: &Server, settings: &Settings) {
     }
     text += &format!("  data      {}\n", settings.data_dir.display());
     if server.api_key.fresh {
-        let key = server.api_key.key.expose();
-        text += &format!("  API key   {key}  (made now, shown once; kept in the file api-key)\n");
+        let (key, path) = (server.api_key.key.expose(), settings.data_dir.join(keys::API_KEY_FILE));
+        text += &format!("  API key   {key}  (made now, shown once; kept in {})\n", path.display());
     }
     // Whoever started us may have closed it.
     let mut out = io::stdout().lock();
