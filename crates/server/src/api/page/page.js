@@ -28,6 +28,7 @@ id('open').addEventListener('submit', async (event) => {
   try {
     const response = await call('GET', '/openapi.json');
     const answer = await response.json();
+    if (response.status === 401) throw new Error('that is not the API key of this server.');
     if (!response.ok) throw new Error(answer.detail);
     id('operations').append(...operations(answer));
     id('said').textContent = `Clarion ${answer.info.version}`;
@@ -41,7 +42,7 @@ function operations(spec) {
     Object.entries(item).map(([method, operation]) => ({ method, path, operation })),
   );
   return spec.tags.flatMap((tag) => [
-    element('h2', { textContent: tag.description }),
+    element('h2', { textContent: tag.description.replace(/\.$/, '') }),
     ...all
       .filter(({ operation }) => operation.tags?.includes(tag.name))
       .map((it) => shown(spec, it)),
