@@ -3,7 +3,7 @@
 use clarion_protocol::close;
 use clarion_protocol::codec::SUBPROTOCOL_JSON;
 use clarion_websocket::handshake::{Opening, ResponseError};
-use clarion_websocket::{Connection, deflate};
+use clarion_websocket::{CloseCode, Connection, deflate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -29,9 +29,8 @@ pub(crate) struct Failure {
 impl Failure {
     /// One after which it is tried again.
     pub(crate) fn new(reason: impl Into<String>, why: impl Into<String>) -> Self {
-        /// What is reported when there was no close frame.
-        const ABNORMAL: u16 = 1006;
-        Self { code: ABNORMAL, reason: reason.into(), why: why.into(), retry_after_ms: None }
+        let code = CloseCode::ABNORMAL.get();
+        Self { code, reason: reason.into(), why: why.into(), retry_after_ms: None }
     }
 }
 

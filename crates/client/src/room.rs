@@ -5,7 +5,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clarion_protocol::Position;
+use clarion_protocol::{ErrorName, Position};
 use serde::Serialize;
 
 use crate::builder::ms;
@@ -148,7 +148,7 @@ fn done(answer: Answer) -> Result<(), CommandError> {
 
 fn unwritable(why: &str) -> CommandError {
     let rule = format!("the payload cannot be written as JSON: {why}");
-    CommandError::invalid("bad_request", &rule, "payload", None)
+    CommandError::invalid(ErrorName::BadRequest, &rule, "payload", None)
 }
 
 /// How to join: await it, or [`send`](Self::send) it.

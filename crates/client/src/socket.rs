@@ -24,8 +24,6 @@ const WRITE_BYTES: usize = 64 * 1024;
 const UNREAD_BYTES_MAX: usize = 1024 * 1024;
 /// How long it may take to send what is left and close.
 const LINGER: Duration = Duration::from_secs(2);
-/// What is reported for a close frame without a code.
-const NO_CODE: u16 = 1005;
 
 /// Opens the connection and serves it to its end, or until the core has enough of it.
 pub(crate) async fn run(
@@ -212,7 +210,7 @@ impl<'a> Socket<'a> {
                     // No format of ours has them.
                     Event::Binary(_) | Event::Ping(_) | Event::Pong(_) => {}
                     Event::Closed { code, reason } => {
-                        let code = code.map_or(NO_CODE, CloseCode::get);
+                        let code = code.unwrap_or(CloseCode::NO_STATUS).get();
                         core.on_close(*conn, code, reason, None, now);
                     }
                     Event::Failed(error) => {

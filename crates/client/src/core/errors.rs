@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use clarion_protocol::Position;
+use clarion_protocol::{ErrorName, NameError, Position};
+
 /// Who can do something about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -98,11 +99,22 @@ impl CommandError {
         }
     }
 
+    /// The room's name breaks `rule`.
+    pub(crate) fn bad_room(rule: NameError) -> Self {
+        Self::invalid(ErrorName::BadRoom, rule.message(), "metadata.room", rule.limit())
+    }
+
+    /// More than the server takes, which is `limit` bytes.
+    pub(crate) fn too_large(limit: u64) -> Self {
+        let rule = "larger than the server takes";
+        Self::invalid(ErrorName::TooLarge, rule, "payload", Some(limit))
+    }
+
     /// A command that is not worth sending.
-    pub(crate) fn invalid(name: &str, message: &str, field: &str, limit: Option<u64>) -> Self {
+    pub(crate) fn invalid(name: ErrorName, message: &str, field: &str, limit: Option<u64>) -> Self {
         Self::Refused(Box::new(Refused {
-            code: if name == "too_large" { 413 } else { 400 },
-            name: name.to_owned(),
+            code: name.code(),
+            name: name.as_str().to_owned(),
             message: message.to_owned(),
             field: Some(field.to_owned()),
             limit,

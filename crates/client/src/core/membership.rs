@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clarion_protocol::Position;
+use clarion_protocol::{ErrorName, Position};
 
 use super::backoff::Backoff;
 use super::codec::{self, Gap, Joined, Json, MembersChange, Metadata, Publication};
@@ -381,14 +381,14 @@ impl Membership {
         if matches!(error, CommandError::ConnectionLost | CommandError::Closed) {
             return;
         }
-        if reason == "no_history" && self.position.take().is_some() {
+        if reason == ErrorName::NoHistory.as_str() && self.position.take().is_some() {
             // The room kept a log when we were here last, and does not any more.
             self.logged = Some(false);
             self.options = JoinOptions { members: self.options.members, ..JoinOptions::default() };
             self.send(cx);
             return;
         }
-        if reason == "already_joined" {
+        if reason == ErrorName::AlreadyJoined.as_str() {
             // An earlier join of ours got through, but not its reply: without it our position is
             // unknown.
             self.send_leave(None, cx.options.timeout_ms, cx);
@@ -456,5 +456,5 @@ pub(super) fn is_address(room: &str) -> bool {
 }
 
 fn managed() -> CommandError {
-    CommandError::invalid("bad_room", "the server joins rooms with a $", "room", None)
+    CommandError::invalid(ErrorName::BadRoom, "the server joins rooms with a $", "room", None)
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use clarion_protocol::{ErrorName, OFFSET_MAX};
+
 use super::codec::{self, Json, Limits, Metadata};
 use super::commands::Owner;
 use super::cx::Cx;
@@ -102,7 +104,7 @@ impl Outbox {
         let metadata = Metadata {
             room: Some(&room),
             // The longest id is counted, so that what fits here fits on the wire.
-            id: Some((1 << 53) - 1),
+            id: Some(OFFSET_MAX),
             key: key.as_deref(),
             ephemeral: options.ephemeral,
             echo: (options.ephemeral && !options.echo).then_some(false),
@@ -146,7 +148,7 @@ impl Outbox {
         // What was published before the server had said what it takes, or to one that took more.
         let limit = limits.message_bytes;
         if limit > 0 {
-            self.fail_if(|entry| entry.size as u64 > limit, &too_large(limit), cx);
+            self.fail_if(|entry| entry.size as u64 > limit, &CommandError::too_large(limit), cx);
         }
         self.pump(cx);
     }
@@ -243,7 +245,9 @@ impl Outbox {
             },
             Err(CommandError::ConnectionLost) if entry.key.is_some() => self.returned.push(entry),
             Err(CommandError::Refused(refused))
-                if refused.name == "key_needs_log" && entry.own_key && entry.key.is_some() =>
+                if refused.name == ErrorName::KeyNeedsLog.as_str()
+                    && entry.own_key
+                    && entry.key.is_some() =>
             {
                 self.learn(&entry.room, false);
                 entry.key = None;
@@ -256,12 +260,12 @@ impl Outbox {
     fn check(&self, kind: &str, size: usize) -> Result<(), CommandError> {
         if !codec::is_publication_type(kind) {
             let rule = "a publication's type has 1 to 64 bytes and no leading $";
-            return Err(CommandError::invalid("bad_request", rule, "type", None));
+            return Err(CommandError::invalid(ErrorName::BadRequest, rule, "type", None));
         }
         // The server would close the connection over it, and with a code that stops for good.
         let limit = self.message_bytes;
         if limit > 0 && size as u64 > limit {
-            return Err(too_large(limit));
+            return Err(CommandError::too_large(limit));
         }
         Ok(())
     }
@@ -275,8 +279,8 @@ impl Outbox {
         match pace.take(cx.now.mono_ms) {
             0 => Ok(()),
             wait_ms => Err(CommandError::Refused(Box::new(Refused {
-                code: 429,
-                name: "rate_limited".to_owned(),
+                code: ErrorName::RateLimited.code(),
+                name: ErrorName::RateLimited.as_str().to_owned(),
                 message: "more than the server takes in this time".to_owned(),
                 temporary: true,
                 retry_after_ms: Some(wait_ms),
@@ -345,10 +349,6 @@ impl Outbox {
         });
         self.in_flight.insert(entry.call, entry);
     }
-}
-
-fn too_large(limit: u64) -> CommandError {
-    CommandError::invalid("too_large", "larger than the server takes", "payload", Some(limit))
 }
 
 impl Cx {

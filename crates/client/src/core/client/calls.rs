@@ -55,9 +55,7 @@ impl Core {
         if self.status.state == ClientState::Closed {
             self.cx.publish_failed(call, CommandError::Closed, options.key);
         } else if let Err(rule) = RoomName::parse(room) {
-            let limit = rule.limit();
-            let error = CommandError::invalid("bad_room", rule.message(), "metadata.room", limit);
-            self.cx.publish_failed(call, error, options.key);
+            self.cx.publish_failed(call, CommandError::bad_room(rule), options.key);
         } else {
             let (outbox, cx) = (&mut self.outbox, &mut self.cx);
             outbox.publish(call, room.into(), kind.into(), payload, options, cx);
@@ -100,9 +98,7 @@ impl Core {
         now: Now,
     ) -> CallId {
         if state.text().len() > STATE_SIZE_MAX {
-            let limit = Some(STATE_SIZE_MAX as u64);
-            let error =
-                CommandError::invalid("too_large", "larger than a state may be", "payload", limit);
+            let error = CommandError::too_large(STATE_SIZE_MAX as u64);
             let (call, _) = self.begin(now, None);
             self.cx.done(call, Err(error));
             return call;
@@ -169,10 +165,7 @@ impl Core {
         match RoomName::parse(room) {
             Ok(_) => Some(room.into()),
             Err(rule) => {
-                let limit = rule.limit();
-                let error =
-                    CommandError::invalid("bad_room", rule.message(), "metadata.room", limit);
-                self.cx.done(call, Err(error));
+                self.cx.done(call, Err(CommandError::bad_room(rule)));
                 None
             }
         }
@@ -201,9 +194,7 @@ impl Core {
             && message_size(kind, payload, room) > limit
         {
             // The server would close the connection over it, and with a code that stops for good.
-            let rule = "larger than the server takes";
-            let error = CommandError::invalid("too_large", rule, "payload", Some(limit));
-            self.cx.done(call, Err(error));
+            self.cx.done(call, Err(CommandError::too_large(limit)));
         } else {
             let deadline_ms = now.mono_ms.saturating_add(timeout_ms);
             self.cx.issue(owner(call), deadline_ms, |id| {

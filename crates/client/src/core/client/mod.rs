@@ -45,8 +45,9 @@ use super::time::Now;
 /// `closed` keeps what was wanted: `connect` resumes it.
 ///
 /// Rooms are remembered by name for ever, so there are as many as the application and the server
-/// have named. Everything else is bounded: publications by the outbox, other commands by 1,024 that
-/// wait at a time.
+/// have named. Publications are bounded by the outbox and 1,024 in flight, other commands by 1,024
+/// that wait at a time. Joins and leaves are not counted: there are as many as the application made
+/// within their time.
 pub struct Core {
     cx: Cx,
     status: Status<ClientState>,
