@@ -14,6 +14,9 @@ use clarion_protocol::{
 };
 use std::sync::Arc;
 
+/// When a page may be asked for again that met a full outbox, milliseconds.
+const FULL_RETRY_MS: u64 = 1_000;
+
 impl Shard {
     /// One message of a client.
     pub(crate) fn on_text(&mut self, conn: ConnId, text: &str, now: Now, fx: &mut impl Effects) {
@@ -350,7 +353,14 @@ impl Shard {
             return;
         }
         let name = Some(room.as_str());
+        let outbox_bytes = self.config.limits.outbox_bytes;
         match outcome {
+            // A page may be a thousand times as long as what asked for it, and one read brings many
+            // that ask; so whoever has an outbox full of them gets no more.
+            Outcome::History { .. } | Outcome::Members { .. } if fx.queued(conn) > outbox_bytes => {
+                let refusal = Refusal::rate_limited(outbox_bytes as u64, FULL_RETRY_MS);
+                self.refuse(conn, id, name, key, command, &refusal, now, fx);
+            }
             Outcome::Refused(refusal) => {
                 self.refuse(conn, id, name, key, command, &refusal, now, fx);
             }

@@ -104,7 +104,13 @@ impl Shard {
         let start = outcome.from - 1;
         let server = outcome.by == JoinBy::Server;
         self.take_seat(conn, local, server, outcome.watch, page.is_some().then_some(start));
-        let all = outcome.members.as_ref().and_then(|members| members.all.as_deref()).map(wire);
+        // With a full outbox the numbers have to do until it has drained.
+        let all = outcome.members.as_ref().and_then(|members| members.all.as_deref());
+        let late = all.is_some() && fx.queued(conn) > self.config.limits.outbox_bytes;
+        if late && let Some(membership) = self.connection(conn).and_then(|c| c.membership(local)) {
+            membership.stale = true;
+        }
+        let all = all.filter(|_| !late).map(wire);
         let joined = Joined {
             from: outcome.position.is_some().then_some(outcome.from),
             recovered: outcome.position.is_some().then_some(outcome.recovered),
@@ -637,6 +643,29 @@ impl Shard {
             } else {
                 self.send_frames(conn, frame, now, fx);
             }
+        }
+    }
+
+    /// The members that a connection was owed. They may be more than its outbox has room for, as in
+    /// several rooms at once: then it is owed them still.
+    pub(crate) fn on_roster(
+        &mut self,
+        conn: ConnId,
+        room: &RoomName,
+        frame: Bytes,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let full = fx.queued(conn) > self.config.limits.outbox_bytes;
+        let Some(local) = self.find_local(room) else { return };
+        let Some(membership) = self.connection(conn).and_then(|c| c.membership(local)) else {
+            return;
+        };
+        membership.stale = full;
+        if full {
+            self.slow(conn, now, fx);
+        } else {
+            self.send(conn, frame, now, fx);
         }
     }
 

@@ -78,6 +78,15 @@ pub enum Mail {
         /// The frame.
         frame: Bytes,
     },
+    /// To a connection: who is in the room, as [`Mail::Roster`] asked.
+    Members {
+        /// The connection.
+        conn: ConnId,
+        /// The room.
+        room: RoomName,
+        /// The message.
+        frame: Bytes,
+    },
     /// To a connection: it is a member of the room no more.
     Removed {
         /// The connection.
@@ -214,7 +223,7 @@ impl Mail {
             Self::Delivery { frames, .. }
             | Self::Unlogged { frame: frames, .. }
             | Self::Presence { frame: frames, .. } => frames.size(),
-            Self::Unicast { frame, .. } => frame.len(),
+            Self::Unicast { frame, .. } | Self::Members { frame, .. } => frame.len(),
             Self::Page { page: Some(page), .. } => {
                 page.publications.iter().map(|(_, p)| BASE + p.payload.len()).sum()
             }

@@ -132,7 +132,8 @@ impl Shard {
         let Some(snapshot) = self.snapshot(id) else { return };
         let all = snapshot.all.as_deref().map(wire);
         let frame = self.members_frame(room, &snapshot.change(all.as_deref()));
-        fx.post(conn.worker, Mail::Unicast { conn: conn.conn, frame });
+        let (ConnRef { worker, conn }, room) = (conn, room.clone());
+        fx.post(worker, Mail::Members { conn, room, frame });
     }
 
     fn members_frame(&mut self, room: &RoomName, change: &MembersChange<'_>) -> Bytes {

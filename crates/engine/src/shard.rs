@@ -327,6 +327,7 @@ impl Shard {
                     self.unicast(conn, frame, now, fx);
                 }
             }
+            Mail::Members { conn, room, frame } => self.on_roster(conn, &room, frame, now, fx),
             Mail::Removed { conn, room, reason } => self.on_removed(conn, &room, reason, now, fx),
             Mail::Grouped { room, user, member } => self.on_grouped(&room, &user, member, fx),
             Mail::Outcome { conn, room, id, key, command, place, outcome } => {

@@ -3,7 +3,7 @@
 mod rig;
 
 use rig::{Client, Rig, config};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn fill(rig: &mut Rig, publisher: Client, room: &str, count: u64) {
     for n in 0..count {
@@ -71,6 +71,109 @@ fn a_reader_that_drains_is_served_for_ever_and_one_that_does_not_is_closed() {
     rig.pass(4_000);
     rig.listen(slow);
     assert_eq!(rig.hear(slow).last(), Some(&json!({"closed": 4108})));
+}
+
+/// Many commands in one read, as a client sends them that does not wait for answers.
+fn pipeline(rig: &mut Rig, client: Client, commands: impl Iterator<Item = Value>) {
+    let mut bytes = Vec::new();
+    for command in commands {
+        let text = command.to_string();
+        bytes.extend([0x81, 0xfe]);
+        bytes.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(text.into_bytes());
+    }
+    rig.bytes(client, &mut bytes);
+}
+
+/// Pads a command to the length that [`pipeline`] writes.
+fn command(kind: &str, room: &str, n: u64) -> Value {
+    json!({
+        "type": kind, "payload": {"limit": 100, "members": true},
+        "metadata": {"room": room, "id": n, "pad": "-".repeat(60)},
+    })
+}
+
+// [5.6.page]
+#[test]
+fn pages_that_were_asked_for_in_one_read_do_not_pile_up() {
+    let mut config = config();
+    config.limits.outbox_bytes = 20_000;
+    config.limits.publish_per_s = 0;
+    let mut rig = Rig::new(config);
+    let publisher = rig.guest_in("a", &json!({}));
+    fill(&mut rig, publisher, "a", 50);
+    for kind in ["$history", "$members"] {
+        let crowd: Vec<_> = (0..20).map(|_| rig.guest_in("a", &json!({}))).collect();
+        let (slow, _) = rig.hello(&json!({}));
+        let one = rig.ask(slow, kind, &json!({"limit": 100}), &json!({"room": "a"}));
+        let one = one.to_string().len();
+        rig.effects.deaf.push(slow);
+        rig.pass(1_000);
+        pipeline(&mut rig, slow, (0..90).map(|n| command(kind, "a", n)));
+        let errors = 90 * 300;
+        assert!(rig.queued(slow) <= 20_000 + one + errors, "{kind}: {}", rig.queued(slow));
+        rig.listen(slow);
+        let heard = rig.hear(slow);
+        assert_eq!(heard.len(), 90, "each is answered");
+        let (good, bad): (Vec<_>, Vec<_>) = heard.iter().partition(|it| it["type"] == "$reply");
+        assert!(good.len() >= 2 && good.len() < 20, "{kind}: {}", good.len());
+        for it in bad {
+            let payload = &it["payload"];
+            assert_eq!(
+                (&payload["name"], &payload["temporary"]),
+                (&json!("rate_limited"), &json!(true))
+            );
+            assert_eq!(
+                (&payload["limit"], &payload["retry_after_ms"]),
+                (&json!(20_000), &json!(1_000))
+            );
+        }
+        rig.pass(1_000);
+        let again = rig.ask(slow, kind, &json!({"limit": 100}), &json!({"room": "a"}));
+        assert_eq!(again["type"], "$reply");
+        for client in crowd {
+            rig.hang_up(client, 1000);
+        }
+    }
+}
+
+// [5.6.snapshot]
+#[test]
+fn snapshots_of_many_rooms_wait_for_a_full_outbox() {
+    let mut config = config();
+    config.limits.outbox_bytes = 20_000;
+    let mut rig = Rig::new(config);
+    let rooms: Vec<String> = (0..12).map(|n| format!("r{n}")).collect();
+    let wanted = |join: Value| rooms.iter().map(|room| (room.clone(), join.clone())).collect();
+    let wanted = |join| Value::Object(wanted(join));
+    for _ in 0..40 {
+        rig.hello(&json!({"rooms": wanted(json!({}))}));
+    }
+    let (slow, _) = rig.hello(&json!({}));
+    rig.effects.deaf.push(slow);
+    pipeline(&mut rig, slow, rooms.iter().zip(0..).map(|(room, n)| command("$join", room, n)));
+    // A snapshot of 41 is somewhat over 4,000 bytes.
+    assert!(rig.queued(slow) <= 20_000 + 6_000 + 12 * 300, "{}", rig.queued(slow));
+    // It drains, is paid what there is room for, and so on until it has heard of every room.
+    let mut whole = std::collections::BTreeSet::new();
+    for _ in 0..12 {
+        let queued = rig.queued(slow);
+        assert!(queued <= 20_000 + 6_000 + 12 * 300, "{queued}");
+        rig.sip(slow, queued);
+        for heard in rig.hear(slow) {
+            assert_ne!(heard["type"], "$gap", "nothing was lost");
+            let payload = &heard["payload"];
+            let members = if heard["type"] == "$members" { payload } else { &payload["members"] };
+            assert_eq!(members["count"], 41);
+            if let Some(all) = members["all"].as_array() {
+                assert_eq!(all.len(), 41);
+                whole.insert(heard["metadata"]["room"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(whole, rooms.into_iter().collect());
+    assert!(!rig.is_paused(slow));
 }
 
 // [3.join.trimmed] [5.1.gap] [4.gap] [4.gap.lost]
