@@ -41,3 +41,10 @@ test('no_letter_is_lost', () => {
   }
   expect(links('https://example.org/"><img src=x>')).toEqual(['https://example.org/']);
 });
+
+test('what_is_made_to_take_long_takes_no_longer_than_other_text', () => {
+  const text = `http://a${'.'.repeat(2_000_000)}a`;
+  const started = performance.now();
+  expect(whole(text)).toBe(text);
+  expect(performance.now() - started).toBeLessThan(2_000);
+});
