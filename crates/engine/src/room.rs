@@ -91,6 +91,8 @@ impl Shard {
             return;
         }
         self.run(id, command, now, fx);
+        // Whatever it was, it may have made the home and left nobody there.
+        self.check_idle(id, now);
     }
 
     fn run(&mut self, id: HomeId, command: RoomCommand, now: Now, fx: &mut impl Effects) {

@@ -240,6 +240,42 @@ fn the_first_publication_is_of_the_epoch_that_members_were_told() {
     assert!(!kinds(&rig.hear(client)).contains(&"$gap"));
 }
 
+#[test]
+fn commands_to_rooms_without_log_leave_nothing_where_nobody_is() {
+    let mut config = config();
+    config.limits.publish_per_s = 0;
+    config.limits.commands_per_s = 0;
+    config.limits.delivery_bytes = 2_000;
+    let mut rig = Rig::new(config);
+    let (client, _) = rig.hello(&json!({}));
+    let rooms = rig.shard.counters().rooms;
+    let long = "x".repeat(3_000);
+    for (kind, payload, key) in [
+        ("m", json!(1), None),
+        ("m", json!(1), Some("k")),
+        ("m", json!(long), None),
+        ("$join", json!({"last": 1}), None),
+        ("$history", json!({"limit": 1}), None),
+        ("$members", json!({}), None),
+        ("$state", json!(1), None),
+        ("$leave", json!({}), None),
+    ] {
+        let mut metadata = json!({"room": "live/1"});
+        if let Some(key) = key {
+            metadata["key"] = json!(key);
+        }
+        rig.say(client, &json!({"type": kind, "payload": payload, "metadata": metadata}));
+        assert_eq!(rig.shard.counters().rooms, rooms, "{kind} {metadata}");
+    }
+    rig.broadcast("live/2", 1);
+    rig.broadcast("$client/nobody", 1);
+    assert_eq!(rig.shard.counters().rooms, rooms);
+    rig.ask(client, "$join", &json!({}), &json!({"room": "live/1"}));
+    assert_eq!(rig.shard.counters().rooms, rooms + 1);
+    rig.ask(client, "$leave", &json!({}), &json!({"room": "live/1"}));
+    assert_eq!(rig.shard.counters().rooms, rooms);
+}
+
 // [3.join.unlogged] [2.error.key] [3.publish]
 #[test]
 fn a_room_without_log_has_no_history_no_positions_and_takes_no_keys() {
@@ -598,6 +634,7 @@ fn a_connection_that_sends_too_much_is_not_read_for_a_while_and_loses_nothing() 
 fn a_room_that_somebody_only_asked_about_is_forgotten_at_once() {
     let mut config = config();
     config.limits.commands_per_s = 0;
+    config.limits.delivery_bytes = 2_000;
     let mut rig = Rig::new(config);
     let (client, _) = rig.hello(&json!({}));
     for n in 0..50 {
