@@ -149,8 +149,11 @@ impl Default for Presence {
 pub struct Deflate {
     /// The shortest message that is compressed, bytes. Default 256.
     pub threshold_bytes: usize,
-    /// From 1, the fastest, to 9, the smallest. Default 3.
+    /// For what is compressed once for a whole room, and with context takeover: from 1, the fastest,
+    /// to 9, the smallest. Default 3.
     pub level: u8,
+    /// The same for what is compressed for one connection alone. Default 1: nobody shares its price.
+    pub unicast_level: u8,
     /// What a member is sent of its rooms that cannot take what was compressed once for all.
     pub unshared: Unshared,
 }
@@ -169,14 +172,26 @@ pub enum Unshared {
 impl Default for Deflate {
     fn default() -> Self {
         let websocket::deflate::Settings { threshold_bytes, level } = Default::default();
-        Self { threshold_bytes, level, unshared: Unshared::default() }
+        Self { threshold_bytes, level, unicast_level: 1, unshared: Unshared::default() }
     }
 }
 
 impl Deflate {
-    pub(crate) fn settings(&self) -> websocket::deflate::Settings {
+    /// How messages are compressed once for many.
+    pub(crate) fn shared(&self) -> websocket::deflate::Settings {
         let Self { threshold_bytes, level, .. } = *self;
         websocket::deflate::Settings { threshold_bytes, level }
+    }
+
+    /// How messages are compressed for one connection. Whoever agreed to context takeover pays
+    /// memory for small messages, so time does not matter more to it.
+    pub(crate) fn unicast(
+        &self,
+        agreed: websocket::deflate::Agreed,
+    ) -> websocket::deflate::Settings {
+        let takeover = agreed.takeover(websocket::Role::Server);
+        let level = if takeover { self.level } else { self.unicast_level };
+        websocket::deflate::Settings { threshold_bytes: self.threshold_bytes, level }
     }
 }
 

@@ -57,7 +57,7 @@ impl Shard {
 
     /// Plain frames, each compressed for everybody who takes that. The same if none of them shrinks.
     fn share(&mut self, plain: &Bytes) -> Bytes {
-        let settings = self.config.deflate.settings();
+        let settings = self.config.deflate.shared();
         let pool = &mut self.pool;
         recode(plain, settings.threshold_bytes, |opcode, payload, out| {
             deflate::encode(opcode, payload, &settings, pool, out)
@@ -69,12 +69,11 @@ impl Shard {
     ///
     /// They must be queued at once: with context takeover the next ones build on them.
     pub(crate) fn compress(&mut self, conn: ConnId, plain: Bytes) -> Bytes {
-        let settings = self.config.deflate.settings();
         let pool = &mut self.pool;
         let slot = self.connections.get_mut(conn.index as usize).and_then(Option::as_deref_mut);
-        let Some(connection) = slot.filter(|slot| slot.websocket.deflate().is_some()) else {
-            return plain;
-        };
+        let Some(connection) = slot else { return plain };
+        let Some(agreed) = connection.websocket.deflate() else { return plain };
+        let settings = self.config.deflate.unicast(agreed);
         recode(&plain, settings.threshold_bytes, |opcode, payload, out| {
             connection.websocket.compress(opcode, payload, &settings, pool, out)
         })
@@ -88,11 +87,11 @@ impl Shard {
         payload: &[u8],
         out: &mut Vec<u8>,
     ) -> bool {
-        let settings = self.config.deflate.settings();
         let slot = self.connections.get_mut(conn.index as usize).and_then(Option::as_deref_mut);
-        slot.is_some_and(|connection| {
-            connection.websocket.compress(opcode, payload, &settings, &mut self.pool, out)
-        })
+        let Some(connection) = slot else { return false };
+        let Some(agreed) = connection.websocket.deflate() else { return false };
+        let settings = self.config.deflate.unicast(agreed);
+        connection.websocket.compress(opcode, payload, &settings, &mut self.pool, out)
     }
 
     /// Queues what goes to many, in the form that this connection takes.

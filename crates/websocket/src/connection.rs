@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::deflate::{Agreed, Contexts, Pool, Receiving, Settings};
+use crate::deflate::{Agreed, Contexts, Deflater, Pool, Receiving, Settings};
 use crate::frame::CONTROL_BYTES_MAX;
 use crate::reader::{Item, Reader};
 use crate::writer::Writer;
@@ -277,13 +277,14 @@ impl Connection {
             return false;
         };
         let bits = agreed.window_bits(role);
-        let compressor = if agreed.takeover(role) {
-            self.contexts.get_or_insert_default().compressor(bits, settings.level)
+        let deflater = if agreed.takeover(role) {
+            let contexts = self.contexts.get_or_insert_default();
+            Deflater::Zlib(contexts.compressor(bits, settings.level))
         } else {
-            pool.compressor(bits, settings.level)
+            pool.deflater(bits, settings.level)
         };
         let before = out.len();
-        let is_shorter = self.writer.compressed_frame(opcode, payload, compressor, out);
+        let is_shorter = self.writer.compressed_frame(opcode, payload, deflater, out);
         if is_shorter {
             pool.count_deflated(payload.len(), out.len() - before);
         }

@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::deflate::{self, Compressor};
+use crate::deflate::{self, Deflater};
 use crate::mask::Key;
 use crate::{Opcode, Role, frame};
 
@@ -38,10 +38,10 @@ impl Writer {
         &mut self,
         opcode: Opcode,
         payload: &[u8],
-        compressor: &mut Compressor,
+        deflater: Deflater<'_>,
         out: &mut Vec<u8>,
     ) -> bool {
-        deflate::append(opcode, self.mask(), payload, compressor, out)
+        deflate::append(opcode, self.mask(), payload, deflater, out)
     }
 
     fn mask(&mut self) -> Option<Key> {

@@ -235,6 +235,43 @@ fn a_slow_reader_catches_up_with_compressed_pages() {
 }
 
 #[test]
+fn what_one_connection_is_sent_has_a_level_of_its_own() {
+    let words: Vec<String> = (0..200).map(|n: u32| format!("word {}", n.pow(3) % 997)).collect();
+    let echo = |kind, level, unicast_level| {
+        let mut config = config();
+        (config.deflate.level, config.deflate.unicast_level) = (level, unicast_level);
+        let mut rig = Rig::new(config);
+        let client = rig.open_at(Endpoint::Echo, false, Some(agree(kind)));
+        rig.say(client, &json!(words));
+        let size = rig.wire_size(client);
+        assert_eq!(rig.hear(client), [json!(words)]);
+        size
+    };
+    let room = |level, unicast_level| {
+        let mut config = config();
+        (config.deflate.level, config.deflate.unicast_level) = (level, unicast_level);
+        let mut rig = Rig::new(config);
+        let members = [Config::default(); 2].map(|kind| guest(&mut rig, Some(agree(kind))));
+        for member in members {
+            rig.ask(member, "$join", &json!(null), &json!({"room": "a"}));
+            rig.hear(member);
+        }
+        rig.ask(members[0], "m", &json!(words), &json!({"room": "a"}));
+        let size = rig.wire_size(members[1]);
+        assert_eq!(rig.hear(members[1])[0]["payload"], json!(words));
+        size
+    };
+    let alone = Config::default();
+    assert!(echo(alone, 6, 1) > echo(alone, 6, 6));
+    assert_eq!(echo(alone, 1, 6), echo(alone, 6, 6));
+    assert!(room(1, 6) > room(6, 1));
+    assert_eq!(room(6, 1), room(6, 6));
+    // Context takeover is for small messages, and keeps to the other level.
+    let takeover = Config { server_takeover: true, ..alone };
+    assert_eq!(echo(takeover, 6, 1), echo(takeover, 6, 6));
+}
+
+#[test]
 fn presence_is_compressed_once() {
     let mut rig = Rig::new(config());
     let mut watch = |agreed| {

@@ -45,6 +45,7 @@ impl Settings {
             deflate: engine::Deflate {
                 threshold_bytes: self.deflate.threshold_bytes,
                 level: self.deflate.level,
+                unicast_level: self.deflate.unicast_level,
                 unshared: match self.deflate.unshared {
                     Unshared::Plain => engine::Unshared::Plain,
                     Unshared::Own => engine::Unshared::Own,
@@ -159,6 +160,7 @@ impl Default for Deflate {
             client_takeover: agreed.client_takeover,
             threshold_bytes: engine.threshold_bytes,
             level: engine.level,
+            unicast_level: engine.unicast_level,
             unshared: Unshared::Plain,
         }
     }

@@ -254,6 +254,7 @@ mod tests {
             ("[deflate]\nclient_window_bits = 16", "deflate.client_window_bits"),
             ("[deflate]\nunshared = 'never'", "deflate.unshared"),
             ("[deflate]\nlevel = 0", "deflate.level"),
+            ("[deflate]\nunicast_level = 10", "deflate.unicast_level"),
             ("[deflate]\nthreshold_bytes = -1", "deflate.threshold_bytes"),
             ("[limits]\nexempt = ['10.0.0.0/40']", "limits.exempt[0]"),
             ("[limits]\nconnections_per_ip = -1", "limits.connections_per_ip"),

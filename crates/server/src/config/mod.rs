@@ -185,8 +185,11 @@ pub(crate) struct Deflate {
     pub(crate) client_takeover: bool,
     /// The shortest message that is compressed, bytes.
     pub(crate) threshold_bytes: usize,
-    /// From 1, the fastest, to 9, the smallest.
+    /// For what is compressed once for a whole room, and with takeover: from 1, the fastest, to 9,
+    /// the smallest.
     pub(crate) level: u8,
+    /// The same for what is compressed for one connection alone.
+    pub(crate) unicast_level: u8,
     /// What of its rooms a member is sent that cannot take what is compressed once for all.
     pub(crate) unshared: Unshared,
 }
@@ -497,6 +500,7 @@ impl Settings {
             ("deflate.server_window_bits", deflate.server_window_bits, 9..=15),
             ("deflate.client_window_bits", deflate.client_window_bits, 9..=15),
             ("deflate.level", deflate.level, 1..=9),
+            ("deflate.unicast_level", deflate.unicast_level, 1..=9),
         ] {
             if !range.contains(&value) {
                 let (first, last) = range.into_inner();

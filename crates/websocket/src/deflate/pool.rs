@@ -2,6 +2,7 @@
 
 use super::compressor::Compressor;
 use super::inflater::Inflater;
+use super::quick::Quick;
 
 /// How many bytes are inflated at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -14,11 +15,13 @@ const INFLATER_COUNT_MAX: usize = 8;
 ///
 /// An empty pool is a few words and costs nothing to make. It grows to what is used at a time: at
 /// most one compressor for each size of window (140 to 380 KB each, seven sizes, of which a server
-/// that agrees to 15 bits alone uses one), and eight inflaters of 48 KB.
+/// that agrees to 15 bits alone uses one), one of 32 KB for level 1 and all windows, and eight
+/// inflaters of 48 KB.
 #[derive(Default)]
 pub struct Pool {
     /// By window bits, from 9.
     compressors: [Option<Box<Compressor>>; 7],
+    quick: Option<Quick>,
     #[expect(clippy::vec_box, reason = "the box goes to a message and comes back")]
     inflaters: Vec<Box<Inflater>>,
     chunk: Vec<u8>,
@@ -53,16 +56,36 @@ impl Work {
     }
 }
 
+/// What compresses the next message.
+pub(crate) enum Deflater<'a> {
+    /// Within a window of so many bits, and from the message alone.
+    Quick(&'a mut Quick, u8),
+    Zlib(&'a mut Compressor),
+}
+
+impl Deflater<'_> {
+    /// Appends the compressed payload to `out`, or nothing and returns false if it is not shorter.
+    pub(crate) fn compress(self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Quick(quick, window_bits) => quick.compress(window_bits, payload, out),
+            Self::Zlib(compressor) => compressor.compress(payload, out),
+        }
+    }
+}
+
 impl Pool {
-    /// Lends a compressor that knows no message yet.
-    pub(crate) fn compressor(&mut self, window_bits: u8, level: u8) -> &mut Compressor {
+    /// Lends what compresses a message that refers to none before it.
+    pub(crate) fn deflater(&mut self, window_bits: u8, level: u8) -> Deflater<'_> {
+        if level <= 1 {
+            return Deflater::Quick(self.quick.get_or_insert_default(), window_bits);
+        }
         let slot = &mut self.compressors[usize::from(window_bits - 9)];
         if slot.as_ref().is_some_and(|compressor| compressor.level() != level) {
             *slot = None;
         }
         let compressor = slot.get_or_insert_with(|| Box::new(Compressor::new(window_bits, level)));
         compressor.reset();
-        compressor
+        Deflater::Zlib(compressor)
     }
 
     /// Returns what was done with this pool so far.

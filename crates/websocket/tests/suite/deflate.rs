@@ -395,6 +395,53 @@ fn no_frame_is_compressed_with_a_larger_window_than_agreed() {
     }
 }
 
+/// What the quick compressor of level 1 makes, and how far that refers back, by an inflater that
+/// shares nothing with it; `None` if it does not shrink.
+fn quick(bits: u8, message: &[u8]) -> Option<usize> {
+    let config = Config { server_window_bits: bits, ..Config::default() };
+    let mut end = End::new(server(config));
+    let settings = Settings { level: 1, threshold_bytes: 0 };
+    send(&mut end, &Seen::Binary(message.to_vec()), &settings);
+    let (header, size) = frame::Header::decode(&end.out, Role::Client, true).unwrap().unwrap();
+    let payload = &end.out[size..];
+    if !header.compressed {
+        assert!(payload == message);
+        return None;
+    }
+    assert!(payload.len() < message.len());
+    let (inflated, farthest) = inflate(payload);
+    assert!(inflated == message && farthest <= 1 << bits, "{bits} bits: {farthest}");
+    // And zlib reads it, as do we.
+    let mut client = End::new(Connection::client([7; 32]).with_deflate(agree(config)));
+    client.limits.message_bytes = 1 << 24;
+    client.read(&end.out);
+    assert!(client.seen == [Seen::Binary(message.to_vec())]);
+    Some(farthest)
+}
+
+#[test]
+fn a_quick_message_has_matches_of_every_length_and_at_every_power_of_two() {
+    // What shrinks anyway, so that one match decides nothing.
+    let tail = "=".repeat(300);
+    for length in 4..=300 {
+        let part = noise(length);
+        let message = [&part[..], b"-", &part, b"+", tail.as_bytes()].concat();
+        assert!(quick(15, &message).unwrap() > length.min(258));
+    }
+    for power in 0..=15_u8 {
+        for distance in [(1 << power) - 1, 1 << power, (1 << power) + 1] {
+            let part = noise(distance);
+            let message = part.repeat(600_usize.div_ceil(distance.max(1)).max(2));
+            let bits = power.max(9);
+            match quick(bits, &message) {
+                // What repeats more than once is also found where it was twice before.
+                Some(farthest) => assert!(farthest <= 1 << bits && farthest % distance == 0),
+                None => assert!(distance == 0 || distance > 1 << bits, "{bits}: {distance}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_client_compresses_within_the_window_it_was_told() {
     for bits in 9..=15 {
@@ -508,6 +555,24 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Text, JSON, repetitions near and far, and what repeats nothing.
+fn part() -> impl Strategy<Value = Vec<u8>> {
+    let json = (any::<u32>(), any::<u16>(), "[a-z ]{0,40}").prop_map(|(offset, user, text)| {
+        format!(
+            r#"{{"type":"m","offset":{offset},"from":{{"user":"u{user}"}},"payload":"{text}"}}"#
+        )
+        .into_bytes()
+    });
+    prop_oneof![
+        4 => json,
+        2 => any::<String>().prop_map(String::into_bytes),
+        2 => (vec(any::<u8>(), 1..40), 1_usize..300).prop_map(|(part, times)| part.repeat(times)),
+        1 => (0_usize..3).prop_map(|times| noise(9_000 * times)),
+        1 => vec(any::<u8>(), 0..600),
+        1 => vec(0_u8..3, 0..600),
+    ]
+}
+
 proptest! {
     #![proptest_config(config(300))]
 
@@ -536,6 +601,14 @@ proptest! {
         pair.client.read_cut(&wire, &cuts_of(&marks, wire.len()));
         prop_assert_eq!(&pair.server.seen, &by_client);
         prop_assert_eq!(&pair.client.seen, &by_server);
+    }
+
+    #[test]
+    fn whatever_is_compressed_quickly_is_read_by_two_inflaters(
+        parts in vec(part(), 0..12),
+        bits in 9_u8..=15,
+    ) {
+        quick(bits, &parts.concat());
     }
 
     #[test]
