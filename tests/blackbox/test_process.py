@@ -49,7 +49,7 @@ def test_a_bad_setting_is_named_in_one_line(tmp_path, command, args, env, names)
         ("[limits]\nmesage_bytes = 1", "limits.mesage_bytes"),
         ("[limits]\nmessage_bytes = 'x'", "limits.message_bytes"),
         ("[[rooms]]\nmatch = 'a-*'", "rooms"),
-        ("[[rooms]]\nmatch = '**'\nlog = 'durable'", "rooms[0].log"),
+        ("store = 'memory'\n[[rooms]]\nmatch = '**'\nlog = 'durable'", "rooms[0].log"),
         ("[[rooms]]\nlog = 'memory'", "rooms"),
         ("limits = 3", "limits"),
         ("this is = not TOML", "line 1"),

@@ -72,8 +72,13 @@ impl Shard {
                 return self.send(conn, frame, now, fx);
             }
             Command::Refresh { token } => return self.on_refresh(conn, id, token, now, fx),
-            // A guest's inbox has no log, and there are no other users' acknowledged offsets yet.
-            Command::Ack { room, .. } if self.is_own(conn, &room) => {
+            Command::Ack { room, position } if self.is_own(conn, &room) => {
+                let guest = self.connection(conn).is_some_and(|connection| connection.guest);
+                if !guest {
+                    let what = What::Ack { position };
+                    return self.park_or_forward(conn, room, id, what, now, fx);
+                }
+                // A guest's room is an address without log.
                 ("$ack", Refusal::no_history("metadata.room"))
             }
             Command::Ack { .. } => ("$ack", Refusal::forbidden("this is not your own room")),

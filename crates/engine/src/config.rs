@@ -209,6 +209,8 @@ pub struct RoomRule {
 pub struct RoomSettings {
     /// The log and its bounds; `None`: the room has no log.
     pub log: Option<LogLimits>,
+    /// Whether the log survives the process; of no meaning without one.
+    pub durable: bool,
     /// Whether members are told of each other.
     pub presence: bool,
     /// Whether sessions may join it, if it is a plain room, and read it.
@@ -229,6 +231,7 @@ impl Config {
         let settings = rule.map_or(
             RoomSettings {
                 log: Some(LogLimits::default()),
+                durable: false,
                 presence: plain,
                 join: true,
                 publish: plain,

@@ -59,10 +59,11 @@ pub trait Effects {
     /// `mailbox_bytes` is free again.
     fn want_mail_room(&mut self, to: WorkerId);
 
-    /// Hands a request to the store. The answer comes as [`Mail::Stored`] to this worker, in any
+    /// Hands a request to the store: to the one that survives the process if the log is `durable`, else
+    /// to the one in memory. The answer comes as [`Mail::Stored`] to this worker, in any
     /// later moment of this turn or of a later one; answers for one room come in the order of
     /// the requests.
-    fn submit(&mut self, request: Request);
+    fn submit(&mut self, durable: bool, request: Request);
 
     /// May this be done? `None`: the answer comes later as [`Mail::Decided`] with
     /// `question.token`.

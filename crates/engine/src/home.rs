@@ -5,10 +5,10 @@
 
 use crate::config::RoomSettings;
 use crate::id::{ConnRef, WorkerId};
-use crate::mail::{Origin, Place, Present, RoomCommand};
+use crate::mail::{JoinBy, Origin, Place, Present, RoomCommand, What};
 use crate::presence::Changes;
 use clarion_protocol::{
-    ClientId, CommandId, Epoch, Offset, Position, Publication, RoomName, Sender,
+    ClientId, CommandId, Epoch, Join, Offset, Position, Publication, RoomKind, RoomName, Sender,
 };
 use clarion_store::Key;
 use foldhash::fast::FixedState;
@@ -36,6 +36,10 @@ pub(crate) struct Home {
     pub(crate) offered: bool,
     /// A member was told where the log stands.
     pub(crate) told: bool,
+    /// Acknowledgements at the store, oldest first; bounded likewise.
+    pub(crate) acks: VecDeque<Asker>,
+    /// Up to where the user acknowledged a `$user/` room, as far as completions have come.
+    pub(crate) acked: Offset,
     /// Reads at the store, oldest first; bounded likewise.
     pub(crate) reads: VecDeque<PendingRead>,
     /// Who has something at the store, and what of theirs waits behind it.
@@ -185,6 +189,8 @@ impl Home {
             appends: VecDeque::new(),
             offered: false,
             told: false,
+            acks: VecDeque::new(),
+            acked: 0,
             reads: VecDeque::new(),
             busy: HashMap::with_hasher(hasher.clone()),
             batch: Batch::default(),
@@ -227,6 +233,20 @@ impl Home {
     /// The epoch that an append may make the log with.
     pub(crate) fn offerable(&self) -> Option<Epoch> {
         self.unmade().filter(|_| !self.offered)
+    }
+
+    /// How a device without a position joins its user's room: from what the user acknowledged, or
+    /// from the oldest that is kept. Promise 7.
+    pub(crate) fn inbox_join(&self, command: &RoomCommand) -> Option<Join> {
+        let What::Join { join: Join { after: None, last: None, .. }, by: JoinBy::Server } =
+            &command.what
+        else {
+            return None;
+        };
+        let RoomKind::User(_) = self.name.kind() else { return None };
+        let Position { epoch, .. } = self.position()?;
+        let after = Some(Position::new(epoch, self.acked));
+        Some(Join { after, last: Some(u32::MAX), members: false })
     }
 
     /// Different users in the room.
@@ -341,6 +361,7 @@ impl Home {
         self.members.is_empty()
             && self.appends.is_empty()
             && self.reads.is_empty()
+            && self.acks.is_empty()
             && self.busy.is_empty()
             && self.batch.frames.is_empty()
             && self.changes.is_none()

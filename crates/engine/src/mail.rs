@@ -325,6 +325,11 @@ pub enum What {
         /// Raw JSON, at most 1 KiB.
         value: Box<str>,
     },
+    /// `$ack`.
+    Ack {
+        /// How far.
+        position: Position,
+    },
     /// Make members leave.
     Remove {
         /// Whom.
@@ -412,6 +417,7 @@ impl What {
             Self::History { .. } => "$history",
             Self::Members { .. } => "$members",
             Self::State { .. } => "$state",
+            Self::Ack { .. } => "$ack",
             Self::Remove { .. } => "$left",
             Self::Group { .. } | Self::GroupUsers { .. } => "group",
         }

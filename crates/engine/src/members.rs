@@ -9,11 +9,12 @@ use crate::fault::Fault;
 use crate::home::{Home, Log, Member, PendingRead, Wants};
 use crate::id::{ConnRef, Now};
 use crate::mail::{JoinBy, JoinOutcome, Mail, Origin, Outcome, RoomCommand, Target, What};
-use crate::room::{FETCH_LIMIT, asker, clip, read};
+use crate::room::{FETCH_LIMIT, asker, clip, read, token};
 use crate::shard::Shard;
 use crate::timers::{HomeId, Timer};
-use clarion_protocol::{ClientId, Join, Offset, Refusal, RoomName};
-use clarion_store::{Page, Range};
+use clarion_protocol::{ClientId, Join, Offset, Position, Refusal, RoomName};
+use clarion_store::{Page, Range, Request, StoreError};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 impl Shard {
@@ -38,14 +39,20 @@ impl Shard {
             let refusal = Outcome::Refused(Refusal::no_history(field));
             return self.tell(asker(command), &command.room, refusal, fx);
         }
+        let mut command = Cow::Borrowed(command);
+        if let Some(join) = home.inbox_join(&command) {
+            // A device without a position begins behind what the user acknowledged.
+            command.to_mut().what = What::Join { join, by: JoinBy::Server };
+        }
+        let What::Join { join, .. } = &command.what else { return };
         match replay_from(home, join) {
             Some(after) => {
-                home.reads.push_back(PendingRead::Command(Box::new(command.clone())));
+                home.reads.push_back(PendingRead::Command(Box::new(command.into_owned())));
                 home.busy.entry(*conn).or_default().reads += 1;
                 let request = read(id, home, Range::After(after), FETCH_LIMIT, bytes);
-                fx.submit(request);
+                fx.submit(home.settings.durable, request);
             }
-            None => self.admit(id, command, None, now, fx),
+            None => self.admit(id, &command, None, now, fx),
         }
     }
 
@@ -195,6 +202,45 @@ impl Shard {
         let room = home.name.clone();
         self.note_changed(id, client, now);
         self.tell(asker(command), &room, Outcome::Stated, fx);
+    }
+
+    /// `$ack`: this user has everything up to a position.
+    pub(crate) fn ack(&mut self, id: HomeId, command: &RoomCommand, fx: &mut impl Effects) {
+        let What::Ack { position } = &command.what else { return };
+        let Some(home) = self.home(id) else { return };
+        let Log::Open { .. } = &home.log else {
+            let refusal = Outcome::Refused(Refusal::no_history("metadata.room"));
+            return self.tell(asker(command), &command.room, refusal, fx);
+        };
+        home.acks.push_back(asker(command));
+        let Position { epoch, offset } = position.clone();
+        let (room, durable) = (home.name.clone(), home.settings.durable);
+        fx.submit(durable, Request::Ack { token: token(id), room, epoch, offset });
+    }
+
+    /// The store answered an acknowledgement.
+    pub(crate) fn on_acked(
+        &mut self,
+        id: HomeId,
+        result: Result<Offset, StoreError>,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
+        let Some(home) = self.home(id) else { return };
+        let Some(asker) = home.acks.pop_front() else { return };
+        let room = home.name.clone();
+        let outcome = match result {
+            Ok(offset) => {
+                home.acked = home.acked.max(offset);
+                Outcome::Stated
+            }
+            // It only moves forward, so it is safe to say again.
+            Err(StoreError::Unavailable | StoreError::Unknown) => {
+                Outcome::Refused(Refusal::unavailable("the room's log cannot be written now"))
+            }
+        };
+        self.tell(asker, &room, outcome, fx);
+        self.check_idle(id, now);
     }
 
     /// The member that a command comes from, if its connection is the one that is in the room.

@@ -41,7 +41,7 @@ mod tests {
     fn config(rules: &[(&str, bool, bool)]) -> Config {
         let rule = |&(pattern, join, publish): &(&str, bool, bool)| RoomRule {
             pattern: Pattern::parse(pattern).unwrap(),
-            settings: RoomSettings { log: None, presence: false, join, publish },
+            settings: RoomSettings { log: None, durable: false, presence: false, join, publish },
         };
         Config {
             workers: 1,

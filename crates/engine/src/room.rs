@@ -71,7 +71,8 @@ impl Shard {
         self.home_by_name.insert(room.clone(), index);
         if settings.log.is_some() {
             let fresh = new_epoch(fx);
-            fx.submit(Request::Open { token: token(id), room: room.clone(), fresh });
+            let open = Request::Open { token: token(id), room: room.clone(), fresh };
+            fx.submit(settings.durable, open);
         }
         Some(id)
     }
@@ -104,6 +105,7 @@ impl Shard {
             What::Members { .. } => self.members(id, &command, fx),
             What::State { .. } => self.state(id, &command, now, fx),
             What::Remove { .. } => self.remove(id, &command, now, fx),
+            What::Ack { .. } => self.ack(id, &command, fx),
             // Told apart before there is a home.
             What::Group { .. } | What::GroupUsers { .. } => {}
         }
@@ -213,7 +215,12 @@ impl Shard {
             None => (fresh, false),
         };
         let pending = (Arc::clone(&publication), key.clone());
-        fx.submit(Request::Append { token, room: room.clone(), publication, key, limits, fresh });
+        let durable = home.settings.durable;
+        let room = room.clone();
+        fx.submit(
+            durable,
+            Request::Append { token, room: room.clone(), publication, key, limits, fresh },
+        );
         let members = home.count();
         let (publication, key) = pending;
         let followers = Vec::new();
@@ -295,7 +302,8 @@ impl Shard {
         // If the log is not there yet, that is no news.
         let fresh = home.unmade().unwrap_or(fresh);
         if !std::mem::replace(&mut home.checking, true) {
-            fx.submit(Request::Open { token: token(id), room: home.name.clone(), fresh });
+            let open = Request::Open { token: token(id), room: home.name.clone(), fresh };
+            fx.submit(home.settings.durable, open);
         }
     }
 
@@ -602,7 +610,7 @@ impl Shard {
             home.busy.entry(*conn).or_default().reads += 1;
         }
         home.reads.push_back(PendingRead::Command(Box::new(command)));
-        fx.submit(request);
+        fx.submit(home.settings.durable, request);
     }
 
     /// Bytes in one read for members that are behind: a part of an outbox, so that it has room.
@@ -627,7 +635,7 @@ impl Shard {
         {
             home.reads.push_back(PendingRead::Fetch(worker, after));
             let request = read(id, home, Range::After(after), FETCH_LIMIT, bytes);
-            return fx.submit(request);
+            return fx.submit(home.settings.durable, request);
         }
         fx.post(worker, Mail::Page { room, after, page: None });
     }
@@ -689,9 +697,8 @@ impl Shard {
             }
             Completion::Read { token, result } => self.on_read(home_id(token), result, now, fx),
             // No home asks for these.
-            Completion::Acked { .. }
-            | Completion::Revoked { .. }
-            | Completion::Revocations { .. } => {}
+            Completion::Acked { token, result } => self.on_acked(home_id(token), result, now, fx),
+            Completion::Revoked { .. } | Completion::Revocations { .. } => {}
         }
     }
 
@@ -710,6 +717,7 @@ impl Shard {
         match result {
             Ok(standing) => {
                 home.log = Log::Open { epoch: standing.epoch, head: standing.head };
+                home.acked = standing.acked;
                 home.starting = true;
                 for command in waiting {
                     self.enter(id, command, now, fx);
@@ -909,7 +917,7 @@ fn new_epoch(fx: &mut impl Effects) -> Epoch {
 }
 
 /// A home's id as the store carries it.
-fn token(id: HomeId) -> u64 {
+pub(crate) fn token(id: HomeId) -> u64 {
     u64::from(id.generation) << 32 | u64::from(id.index)
 }
 

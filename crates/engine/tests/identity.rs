@@ -89,7 +89,8 @@ fn a_ticket_is_good_no_longer_than_the_token_it_came_with() {
 
 /// Settings in which nobody may join this room.
 fn closed(room: &str) -> Config {
-    let settings = RoomSettings { log: None, presence: false, join: false, publish: false };
+    let settings =
+        RoomSettings { log: None, durable: false, presence: false, join: false, publish: false };
     let rooms = vec![RoomRule { pattern: Pattern::parse(room).unwrap(), settings }];
     Config { rooms, ..config() }
 }

@@ -327,7 +327,7 @@ fn configured(settings: &Value) -> Config {
                     let log = (room["log"] != "none").then_some(limits);
                     let presence = room["presence"].as_bool().unwrap_or(true);
                     let (join, publish) = (room["join"] != "nobody", room["publish"] != "nobody");
-                    let settings = RoomSettings { log, presence, join, publish };
+                    let settings = RoomSettings { log, durable: false, presence, join, publish };
                     result.rooms.push(RoomRule { pattern: pattern(room), settings });
                 }
             }

@@ -3,6 +3,7 @@
 use crate::client::publish::PubArgs;
 use crate::client::sub::SubArgs;
 use crate::config::{Flag, Sources};
+use crate::store::StoreCommand;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +24,9 @@ pub(crate) enum Command {
     /// Show or check the settings that `serve` would run with.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look after the file of durable rooms.
+    #[command(subcommand)]
+    Store(StoreCommand),
     Sub(SubArgs),
     Pub(PubArgs),
     /// Generate load and measure what it costs a server; needs no server of its own.
@@ -49,6 +53,10 @@ pub(crate) struct SettingArgs {
     /// Keep keys and data here [default: data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// What keeps the logs of durable rooms: `sqlite`, a file in the data directory, or `memory`
+    /// [default: sqlite].
+    #[arg(long, value_name = "KIND")]
+    store: Option<String>,
     /// Threads that serve connections [default: one per core].
     #[arg(long, value_name = "N")]
     workers: Option<u16>,
@@ -79,6 +87,9 @@ impl SettingArgs {
         }
         if let Some(dir) = self.data_dir {
             set("--data-dir", "data_dir", Value::String(dir.to_string_lossy().into_owned()));
+        }
+        if let Some(store) = self.store {
+            set("--store", "store", Value::String(store));
         }
         if let Some(workers) = self.workers {
             set("--workers", "workers", Value::Integer(workers.into()));

@@ -23,6 +23,7 @@ mod front;
 mod keys;
 mod logs;
 mod serve;
+mod store;
 mod ui;
 mod worker;
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         }),
         Command::Sub(args) => client::sub::main(args),
         Command::Pub(args) => client::publish::main(args),
+        Command::Store(command) => store::main(&command),
         Command::Bench(args) => clarion_bench::run(args),
     }
 }

@@ -6,13 +6,15 @@ use crate::front::origin::{Allowed, Origins};
 use crate::front::{self, Addresses, Counts, Front, Gauge};
 use crate::worker::{self, Clock, Workers};
 use crate::{keys, logs};
-use clarion_engine::Router;
+use clarion_engine::{Mail, Router, WorkerId};
+use clarion_store::Completion;
+use clarion_store_sqlite::{Options, SqliteStore};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -103,9 +105,14 @@ impl Server {
         let clock = Clock::start();
         let config = Arc::new(settings.engine(ticket_key, u64::from_le_bytes(keys::random())));
         let answers = Arc::new(Answers::default());
-        let (workers, threads) = worker::start(&config, &answers, clock)
+        let post: Arc<OnceLock<Arc<Workers>>> = Arc::default();
+        let durable = settings.has_durable_rooms().then(|| open_store(settings, &post));
+        let durable = durable.transpose()?;
+        let (workers, threads) = worker::start(&config, &answers, durable.as_ref(), clock)
             .map_err(|e| failed("the workers cannot start", &e))?;
         let workers = Arc::new(workers);
+        // Nobody asks the store anything before there are connections.
+        let _ = post.set(workers.clone());
         let (counts, http_connections) = (Arc::new(Counts::new(clock)), Gauge::default());
         let addresses = Arc::new(Addresses::new(&settings.limits, settings.bans, clock));
         let draining = Arc::new(AtomicBool::new(false));
@@ -115,6 +122,7 @@ impl Server {
             router: Router::new(config.workers, config.hash_seed),
             workers: workers.clone(),
             answers,
+            durable,
             counts: counts.clone(),
             addresses: addresses.clone(),
             http_connections: http_connections.clone(),
@@ -165,6 +173,21 @@ impl Server {
         self.workers.stop();
         drop(self.threads);
     }
+}
+
+/// Opens the file for durable rooms; what it answers goes to the workers by mail.
+fn open_store(
+    settings: &Settings,
+    post: &Arc<OnceLock<Arc<Workers>>>,
+) -> Result<Arc<SqliteStore>, String> {
+    let post = Arc::clone(post);
+    let sink = move |to: u32, completions: Vec<Completion>| {
+        if let (Some(workers), Ok(to)) = (post.get(), u16::try_from(to)) {
+            workers.post_all(WorkerId(to), completions.into_iter().map(Mail::Stored).collect());
+        }
+    };
+    let store = SqliteStore::start(Options::new(&settings.data_dir), sink);
+    store.map(Arc::new).map_err(|error| error.to_string())
 }
 
 fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, String> {

@@ -158,7 +158,7 @@ impl Effects for Driver {
         }
     }
 
-    fn submit(&mut self, request: Request) {
+    fn submit(&mut self, _: bool, request: Request) {
         self.submitted.push(request);
     }
 

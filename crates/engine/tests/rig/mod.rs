@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub(crate) fn config() -> Config {
     let rule = |pattern: &str, log| RoomRule {
         pattern: Pattern::parse(pattern).unwrap(),
-        settings: RoomSettings { log, presence: true, join: true, publish: true },
+        settings: RoomSettings { log, durable: false, presence: true, join: true, publish: true },
     };
     Config {
         workers: 1,
@@ -456,7 +456,7 @@ impl Effects for Rigged {
 
     fn want_mail_room(&mut self, _: WorkerId) {}
 
-    fn submit(&mut self, request: Request) {
+    fn submit(&mut self, _: bool, request: Request) {
         if let Some(held) = &mut self.held {
             return held.push_back(request);
         }

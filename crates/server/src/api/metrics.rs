@@ -12,6 +12,7 @@ use crate::worker::{Measure, Workers};
 use bytes::Bytes;
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
 use clarion_engine::{Counters, Mail};
+use clarion_store_sqlite::Health;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -110,6 +111,16 @@ metrics! {
         "The most that one mailbox held in the last 1 to 2 minutes.";
     STORE = Histogram "clarion_store_seconds", "seconds", ["operation"],
         "From asking the store to its answer.";
+    STORE_FAILING = Gauge "clarion_store_failing", "1", [],
+        "1 while the store of durable rooms does not work.";
+    STORE_REQUESTS = Counter "clarion_store_requests_total", "requests", ["outcome"],
+        "Requests to the store of durable rooms that were committed, and that failed.";
+    STORE_COMMITS = Counter "clarion_store_commits_total", "transactions", [],
+        "Transactions that the store of durable rooms committed.";
+    STORE_COMMIT_TIME = Counter "clarion_store_commit_seconds_total", "seconds", [],
+        "Time that those took, the disk's included.";
+    STORE_WAITING = Gauge "clarion_store_waiting_bytes", "bytes", [],
+        "Bytes of requests that wait for the store of durable rooms.";
     LOG_DROPPED = Counter "clarion_log_lines_dropped_total", "lines", [],
         "Lines that the log lost, since whoever reads it is too slow.";
 
@@ -256,8 +267,23 @@ impl Api {
         page.histogram(&TURNS, &[("", workers.measured(Measure::Turn))]);
         self.write_connections(page, &scrape.counters);
         self.write_messages(page, &scrape.counters);
+        self.write_store(page);
         page.one(&LOG_DROPPED, crate::logs::dropped());
         write_process(page, uptime);
+    }
+
+    /// All zero without durable rooms.
+    fn write_store(&self, page: &mut Page) {
+        let store = self.durable.as_ref();
+        let counters = store.map(|store| store.counters()).unwrap_or_default();
+        let failing = store.is_some_and(|store| store.health() != Health::Ok);
+        page.one(&STORE_FAILING, u64::from(failing));
+        let outcome = |name: &str, count| ([name.to_owned()], count);
+        let outcomes = [outcome("committed", counters.batched), outcome("failed", counters.failed)];
+        page.many(&STORE_REQUESTS, outcomes);
+        page.one(&STORE_COMMITS, counters.batches);
+        page.one(&STORE_COMMIT_TIME, Duration::from_nanos(counters.commit_ns).as_secs_f64());
+        page.one(&STORE_WAITING, counters.waiting_bytes);
     }
 
     fn write_connections(&self, page: &mut Page, counters: &Counters) {

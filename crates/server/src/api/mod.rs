@@ -28,6 +28,7 @@ use bytes::Bytes;
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
 use clarion_engine::{Mail, Router, WorkerId};
 use clarion_protocol::Refusal;
+use clarion_store_sqlite::{Health, SqliteStore};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
@@ -48,6 +49,8 @@ pub(crate) struct Api {
     pub(crate) router: Router,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
+    /// For logs that survive the process, if any room has one.
+    pub(crate) durable: Option<Arc<SqliteStore>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) http_connections: Gauge,
@@ -68,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) router: Router,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
+    /// For logs that survive the process, if any room has one.
+    pub(crate) durable: Option<Arc<SqliteStore>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) http_connections: Gauge,
@@ -189,6 +194,7 @@ impl Api {
             router: parts.router,
             workers: parts.workers,
             answers: parts.answers,
+            durable: parts.durable,
             counts: parts.counts,
             addresses: parts.addresses,
             http_connections: parts.http_connections,
@@ -358,6 +364,11 @@ fn alive() -> Answer {
 fn ready(api: &Api) -> Result<Answer, Problem> {
     if api.draining.load(Relaxed) {
         return Err(Problem::unavailable("The server is about to stop.", 5));
+    }
+    if let Some(Health::Failing(why)) = api.durable.as_ref().map(|store| store.health()) {
+        // Whoever may ask this may know that, and no more: the sentence is in the log.
+        tracing::debug!(why, "not ready");
+        return Err(Problem::unavailable("The store of durable rooms does not work.", 5));
     }
     Ok(text("ready\n"))
 }

@@ -4,6 +4,7 @@ use super::{Api, process};
 use crate::front::{Answer, Problem};
 use clarion_engine::Counters;
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
+use clarion_store_sqlite::Health;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -100,6 +101,7 @@ impl Api {
 
     /// Takes a sample now and then, so that a rate is never one over an hour.
     pub(crate) async fn sample(&self) {
+        let mut failing = None;
         loop {
             tokio::time::sleep(SAMPLE_EVERY).await;
             let scrape = self.scrape().await;
@@ -107,7 +109,28 @@ impl Api {
             self.scrapes.log_limits(&scrape.counters);
             self.counts.log_rest();
             self.addresses.sweep();
+            self.log_store(&mut failing);
         }
+    }
+}
+
+impl Api {
+    /// A line when the store of durable rooms stops working, when that is for another reason, and when
+    /// it works again.
+    fn log_store(&self, before: &mut Option<String>) {
+        let health = self.durable.as_ref().map(|store| store.health());
+        let now = match health {
+            Some(Health::Failing(why)) => Some(why),
+            Some(Health::Ok) | None => None,
+        };
+        if now == *before {
+            return;
+        }
+        match &now {
+            Some(why) => tracing::error!(why, "the store of durable rooms does not work"),
+            None => tracing::info!("the store of durable rooms works again"),
+        }
+        *before = now;
     }
 }
 

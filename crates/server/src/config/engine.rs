@@ -84,6 +84,7 @@ impl Room {
             pattern: self.pattern.clone(),
             settings: engine::RoomSettings {
                 log,
+                durable: self.log == RoomLog::Durable,
                 presence: self.presence.unwrap_or(true),
                 join: self.join != Some(Who::Nobody),
                 publish: self.publish.map_or(!special, |who| who == Who::Everyone),

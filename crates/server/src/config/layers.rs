@@ -265,7 +265,7 @@ mod tests {
             ("[origins]\nallowed = ['example.com']", "origins.allowed[0]"),
             ("[[rooms]]\nmatch = 'a'\n[[rooms]]\nmatch = 'chat-*'", "rooms[1].match"),
             ("[[rooms]]\nmatch = 'a'\nlog = 'tape'", "rooms[0].log"),
-            ("[[rooms]]\nmatch = 'a'\nlog = 'durable'", "rooms[0].log"),
+            ("store = 'memory'\n[[rooms]]\nmatch = 'a'\nlog = 'durable'", "rooms[0].log"),
             ("[[rooms]]\nmatch = 'a'\nlog = 'none'\nsize = 5", "rooms[0].size"),
         ] {
             let error = from(file, &[]).expect_err(file);

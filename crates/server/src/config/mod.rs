@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) insecure: bool,
     /// Where keys are kept, and later logs.
     pub(crate) data_dir: PathBuf,
+    /// What keeps the logs of durable rooms.
+    pub(crate) store: Store,
     /// Threads that serve connections, 1 to 1,024. Default: one per core.
     pub(crate) workers: u16,
     /// Whether `/echo` is there, for conformance tools.
@@ -47,6 +49,16 @@ pub(crate) struct Settings {
     pub(crate) log: Log,
     /// Settings by room; the first match wins.
     pub(crate) rooms: Vec<Room>,
+}
+
+/// What keeps the logs of durable rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Store {
+    /// A file in the data directory; it is made when a room is durable.
+    Sqlite,
+    /// Nothing: no room can be durable.
+    Memory,
 }
 
 /// Who may come in.
@@ -319,6 +331,7 @@ impl Default for Settings {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             insecure: false,
             data_dir: "data".into(),
+            store: Store::Sqlite,
             workers: u16::try_from(cores).unwrap_or(u16::MAX).clamp(1, WORKERS_MAX),
             echo: false,
             node: String::new(),
@@ -422,6 +435,11 @@ impl Settings {
         .collect()
     }
 
+    /// Whether any room is durable, so that there must be a store for it.
+    pub(crate) fn has_durable_rooms(&self) -> bool {
+        self.rooms.iter().any(|room| room.log == RoomLog::Durable)
+    }
+
     /// The first setting that cannot be, by name, with the rule it breaks.
     fn check(&self) -> Result<(), (String, String)> {
         let fail = |name: &str, rule: &str| Err((name.to_owned(), rule.to_owned()));
@@ -508,6 +526,10 @@ impl Settings {
             }
         }
         for (index, room) in self.rooms.iter().enumerate() {
+            if room.log == RoomLog::Durable && self.store == Store::Memory {
+                let rule = "`durable` needs a store that survives the process: store = \"sqlite\"";
+                return Err((format!("rooms[{index}].log"), rule.into()));
+            }
             room.check().map_err(|(name, rule)| (format!("rooms[{index}].{name}"), rule))?;
         }
         Ok(())
@@ -532,10 +554,6 @@ fn differences(prefix: &str, table: &toml::Table, default: &toml::Table, found: 
 
 impl Room {
     fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.log == RoomLog::Durable {
-            // What the setting promises is not there yet; saying yes would lose messages.
-            return Err(("log", "`durable` is not available in this version; use `memory`".into()));
-        }
         if self.log == RoomLog::None {
             let given = [
                 ("size", self.size.is_some()),

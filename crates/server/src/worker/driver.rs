@@ -16,6 +16,7 @@ use clarion_engine::effects::{AuthOutcome, Credentials, Question, Verdict};
 use clarion_engine::mail::ApiAnswer;
 use clarion_engine::{ApiId, Config, ConnId, Effects, Mail, Now, WorkerId, permission};
 use clarion_store::{MemoryStore, Request};
+use clarion_store_sqlite::SqliteStore;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, IoSlice, Write};
@@ -84,6 +85,8 @@ pub(crate) struct Driver {
     pub(crate) deliveries: Vec<u64>,
     config: Arc<Config>,
     close_us: u64,
+    /// For logs that survive the process, if any room has one.
+    durable: Option<Arc<SqliteStore>>,
     store: MemoryStore,
     answers: Arc<Answers>,
 }
@@ -97,6 +100,7 @@ pub(crate) struct Parts {
     pub(crate) meter: Arc<Meter>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) config: Arc<Config>,
+    pub(crate) durable: Option<Arc<SqliteStore>>,
 }
 
 impl Driver {
@@ -120,6 +124,7 @@ impl Driver {
             close_us: parts.config.limits.close_ms * 1_000,
             store: MemoryStore::new(parts.config.hash_seed),
             config: parts.config,
+            durable: parts.durable,
             answers: parts.answers,
         }
     }
@@ -272,7 +277,11 @@ impl Effects for Driver {
         self.outgoing.want_room(to);
     }
 
-    fn submit(&mut self, request: Request) {
+    fn submit(&mut self, durable: bool, request: Request) {
+        if durable && let Some(store) = &self.durable {
+            // It answers by mail, after its commit.
+            return store.submit(u32::from(self.id.0), request);
+        }
         let append = matches!(request, Request::Append { .. });
         let asked = Instant::now();
         let completion = self.store.handle(request, self.now.wall_ms);

@@ -23,6 +23,7 @@ pub(crate) use meter::{BOUNDS_US, Distribution};
 
 use crate::api::Answers;
 use clarion_engine::{Config, Mail, Shard, WorkerId};
+use clarion_store_sqlite::SqliteStore;
 use doorbell::Doorbell;
 use driver::{Driver, Parts};
 use injector::Injector;
@@ -113,6 +114,7 @@ pub(crate) struct Reservation {
 pub(crate) fn start(
     config: &Arc<Config>,
     answers: &Arc<Answers>,
+    durable: Option<&Arc<SqliteStore>>,
     clock: Clock,
 ) -> io::Result<(Workers, Vec<JoinHandle<()>>)> {
     let mut polls = Vec::new();
@@ -138,6 +140,7 @@ pub(crate) fn start(
             meter: handle.meter.clone(),
             answers: answers.clone(),
             config: Arc::clone(config),
+            durable: durable.cloned(),
         };
         let now = clock.now();
         let worker = Worker {
