@@ -10,7 +10,7 @@
 use crate::config::GUEST_PREFIX;
 use crate::effects::Effects;
 use crate::id::ConnId;
-use crate::mail::{JoinBy, Mail, Outcome, RoomCommand, Target, What};
+use crate::mail::{JoinBy, Mail, Origin, Outcome, RoomCommand, Target, What};
 use crate::room::asker;
 use crate::shard::Shard;
 use clarion_protocol::{ErrorName, Join, LeftReason, Refusal, RoomKind, RoomName};
@@ -201,6 +201,14 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         self.forward(conn, room, None, What::Join { join, by: JoinBy::Server }, fx);
+    }
+
+    /// Asks once more for a join of the server's, unless nobody is there any more to be in the room.
+    pub(crate) fn rejoin(&mut self, command: Box<RoomCommand>, fx: &mut impl Effects) {
+        let Origin::Connection { conn, .. } = &command.origin else { return };
+        if self.is_open(conn.conn) {
+            fx.post(self.router.room_home(&command.room), Mail::Command(command));
+        }
     }
 
     fn leave_group(&mut self, conn: ConnId, room: RoomName, fx: &mut impl Effects) {

@@ -96,6 +96,9 @@ pub enum Mail {
         /// Why.
         reason: LeftReason,
     },
+    /// To a connection's worker: the room's log could not be read for a join of the server's; ask again
+    /// if the connection is still there.
+    Rejoin(Box<RoomCommand>),
     /// To every worker, from the group's home: a user is in a group from now on, or no more.
     Grouped {
         /// The group's room.

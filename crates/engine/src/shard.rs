@@ -15,7 +15,7 @@ use crate::groups::Groups;
 use crate::home::Home;
 use crate::id::{ConnId, ConnRef, Now, WorkerId};
 use crate::local::Local;
-use crate::mail::Mail;
+use crate::mail::{Mail, Origin};
 use crate::router::Router;
 use crate::session::Binding;
 use crate::ticket::Tickets;
@@ -329,6 +329,7 @@ impl Shard {
             }
             Mail::Members { conn, room, frame } => self.on_roster(conn, &room, frame, now, fx),
             Mail::Removed { conn, room, reason } => self.on_removed(conn, &room, reason, now, fx),
+            Mail::Rejoin(command) => self.rejoin(command, fx),
             Mail::Grouped { room, user, member } => self.on_grouped(&room, &user, member, fx),
             Mail::Outcome { conn, room, id, key, command, place, outcome } => {
                 let (id, key, command) = (id.as_ref(), key.as_deref(), command.as_deref());
@@ -366,7 +367,11 @@ impl Shard {
                 }
                 Timer::Refetch(conn, local) => self.refetch(conn, local, now, fx),
                 Timer::Check(home) => self.recheck(home, fx),
-                Timer::Rejoin(rejoin) => self.on_command(rejoin.0, now, fx),
+                Timer::Rejoin(rejoin) => {
+                    if let Origin::Connection { conn, .. } = &rejoin.0.origin {
+                        fx.post(conn.worker, Mail::Rejoin(Box::new(rejoin.0)));
+                    }
+                }
             }
         }
     }

@@ -4,8 +4,10 @@ mod rig;
 
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
 use clarion_protocol::{Publication, RoomName};
+use clarion_store::StoreError;
 use rig::{Client, Rig, config};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Sends the user something while it may be away.
@@ -101,4 +103,28 @@ fn only_ones_own_room_is_acknowledged_and_a_guests_has_nothing_to() {
     let room = format!("$user/{}", heard[0]["payload"]["user"].as_str().unwrap());
     let answer = rig.ask(guest, "$ack", &payload, &json!({"room": room}));
     assert_eq!(answer["payload"]["name"], "no_history");
+}
+
+#[test]
+fn an_inbox_that_cannot_be_read_is_joined_when_it_can_be_if_somebody_is_there() {
+    let mut rig = Rig::new(config());
+    send(&mut rig, "ada", 1);
+    let fail = |rig: &mut Rig| {
+        rig.effects.held = Some(VecDeque::new());
+        let (client, heard) = device(rig, &json!({}));
+        assert!(!heard.iter().any(|message| message["type"] == "$joined"));
+        rig.stored(Some(StoreError::Unavailable));
+        client
+    };
+    rig.pass(60_000);
+    let client = fail(&mut rig);
+    rig.pass(1_000);
+    assert_eq!(payloads(&rig.hear(client)), [1]);
+    rig.break_off(client);
+    rig.pass(120_000);
+    let gone = fail(&mut rig);
+    rig.break_off(gone);
+    rig.effects.held = Some(VecDeque::new());
+    rig.pass(5_000);
+    assert!(rig.effects.held.take().unwrap().is_empty(), "nothing is asked for nobody");
 }

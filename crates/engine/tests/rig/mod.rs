@@ -296,6 +296,9 @@ impl Rig {
                     }
                     Completion::Appended { token, result: Err(error) }
                 }
+                (Request::Open { token, .. }, Some(error)) => {
+                    Completion::Opened { token: *token, result: Err(error) }
+                }
                 _ => self.effects.store.handle(request, self.effects.now.wall_ms),
             };
             self.effects.own.push_back(Mail::Stored(completion));
