@@ -24,6 +24,7 @@ mod groups;
 mod home;
 pub mod id;
 mod local;
+mod log;
 pub mod mail;
 mod members;
 pub mod permission;
