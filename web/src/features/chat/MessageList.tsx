@@ -1,5 +1,5 @@
 import type { Earlier } from '@clarion/client/react';
-import { useEffect, useLayoutEffect, useRef, useState } from 'react';
+import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { Virtualizer, type VirtualizerHandle } from 'virtua';
 import { formatDay, plural } from '../../shared/format.ts';
 import { DownIcon } from '../../shared/icons.tsx';
@@ -28,7 +28,8 @@ const END_PX = 80;
 export function MessageList(props: MessageListProps) {
   const { label, rows, earlier, beginning, isReady, placeholder } = props;
   const { onLoadEarlier, onRetry, onDiscard } = props;
-  const { list, virtual, isAtEnd, missed, isPrepend, onScroll, toEnd } = useStickToEnd(rows);
+  const { list, virtual, isAtEnd, missed, isPrepend, onScroll, onKeyDown, toEnd } =
+    useStickToEnd(rows);
   const now = Date.now();
 
   return (
@@ -44,6 +45,7 @@ export function MessageList(props: MessageListProps) {
         aria-busy={!isReady || earlier === 'loading'}
         // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, so the keyboard must reach it
         tabIndex={0}
+        onKeyDown={onKeyDown}
       >
         {/* Few messages lie at the bottom, near to where one writes. */}
         <p className={styles.above}>{rows.length === 0 && placeholder}</p>
@@ -226,6 +228,19 @@ function useStickToEnd(rows: readonly Row[]) {
       if (isThere === isAtEnd) return;
       setAtEnd(isThere);
       setSeen(lastKey);
+    },
+    // By the virtualizer's own means: what it has under way, to a message that just came, would take
+    // the browser's way to the beginning back.
+    onKeyDown: (event: KeyboardEvent) => {
+      const isPlain = !(event.altKey || event.ctrlKey || event.metaKey || event.shiftKey);
+      if (event.target !== event.currentTarget || !isPlain || rows.length === 0) return;
+      if (event.key !== 'Home' && event.key !== 'End') return;
+      event.preventDefault();
+      const isEnd = event.key === 'End';
+      setAtEnd(isEnd);
+      setSeen(lastKey);
+      const index = isEnd ? rows.length : 0;
+      virtual.current?.scrollToIndex(index, { align: isEnd ? 'end' : 'start' });
     },
     toEnd: () => {
       setAtEnd(true);
