@@ -1,6 +1,6 @@
 //! What the HTTP API asks of a worker: to be passed on to a room's home, or answered from here.
 
-use crate::connection::{Connection, Phase};
+use crate::connection::Connection;
 use crate::effects::Effects;
 use crate::home::Home;
 use crate::id::{ApiId, ConnId, Now};
@@ -81,12 +81,10 @@ impl Shard {
 
     /// This worker's open connections of some sessions. Looks at every connection there is.
     pub(crate) fn connections_of(&self, target: &Target) -> Vec<ConnId> {
-        let meant = |(index, slot): (usize, &Option<Box<Connection>>)| {
-            let connection = slot.as_ref().filter(|c| c.phase == Phase::Open)?;
-            let sender = connection.sender.as_ref().filter(|sender| target.is(sender));
-            sender.map(|_| ConnId { index: index as u32, generation: connection.generation })
-        };
-        self.connections.iter().enumerate().filter_map(meant).collect()
+        let meant =
+            |connection: &Connection| connection.sender.as_ref().is_some_and(|s| target.is(s));
+        let open = self.each_open().filter(|(_, connection)| meant(connection));
+        open.map(|(conn, _)| conn).collect()
     }
 
     fn rooms(
@@ -123,8 +121,7 @@ impl Shard {
         const ROOMS_MAX: usize = 100;
         let room = room.map(|room| self.local_by_name.get(room).copied());
         let mut found: Vec<(ClientId, u32)> = Vec::new();
-        for (index, slot) in self.connections.iter().enumerate() {
-            let Some(connection) = slot else { continue };
+        for (conn, connection) in self.each_open() {
             let Some(sender) = &connection.sender else { continue };
             let Some(client) = sender.client else { continue };
             let in_room = match room {
@@ -133,8 +130,8 @@ impl Shard {
             };
             let of_user = user.is_none_or(|user| sender.user.as_deref() == Some(user));
             let wanted = after.is_none_or(|after| client > after) && in_room && of_user;
-            if wanted && connection.phase == Phase::Open {
-                found.push((client, index as u32));
+            if wanted {
+                found.push((client, conn.index));
             }
         }
         keep_first(&mut found, limit, Ord::cmp);

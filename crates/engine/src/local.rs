@@ -4,7 +4,7 @@
 //! behind has one, and reads from it until it meets the room's, then is live. That one cursor
 //! serves a join with replay, a resume, a slow reader, and a worker whose mailbox was full.
 
-use crate::connection::{Membership, Phase, Seat};
+use crate::connection::{Membership, Seat};
 use crate::deflate::Form;
 use crate::effects::Effects;
 use crate::fault::Fault;
@@ -737,11 +737,7 @@ impl Shard {
     }
 
     fn open_connections(&self) -> Vec<ConnId> {
-        let open = |(index, slot): (usize, &Option<Box<crate::connection::Connection>>)| {
-            let connection = slot.as_ref().filter(|c| c.phase == Phase::Open)?;
-            Some(ConnId { index: index as u32, generation: connection.generation })
-        };
-        self.connections.iter().enumerate().filter_map(open).collect()
+        self.each_open().map(|(conn, _)| conn).collect()
     }
 }
 

@@ -129,8 +129,8 @@ impl Shard {
                 self.on_appended(home_id(token), result, now, fx);
             }
             Completion::Read { token, result } => self.on_read(home_id(token), result, now, fx),
-            // No home asks for these.
             Completion::Acked { token, result } => self.on_acked(home_id(token), result, now, fx),
+            // No home asks for these.
             Completion::Revoked { .. } | Completion::Revocations { .. } => {}
         }
     }

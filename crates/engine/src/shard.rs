@@ -448,6 +448,15 @@ impl Shard {
         self.connection(conn).is_some_and(|connection| connection.phase == Phase::Open)
     }
 
+    /// The connections that have a session, by index.
+    pub(crate) fn each_open(&self) -> impl Iterator<Item = (ConnId, &Connection)> {
+        self.connections.iter().enumerate().filter_map(|(index, slot)| {
+            let connection = slot.as_deref().filter(|c| c.phase == Phase::Open)?;
+            let conn = ConnId { index: index as u32, generation: connection.generation };
+            Some((conn, connection))
+        })
+    }
+
     fn all_connections(&self) -> Vec<ConnId> {
         let id = |(index, slot): (usize, &Option<Box<Connection>>)| {
             let generation = slot.as_ref()?.generation;
