@@ -468,10 +468,12 @@ impl Shard {
         self.counters.error(refusal.name);
         // A room of `$hello` is answered whatever happens to others, and by nothing but its name.
         let of_hello = command == Some("");
-        let suppressed = if id.is_some() || of_hello {
+        let per_min = self.config.limits.violations_per_min;
+        let Some(connection) = self.connection(conn) else { return };
+        let code = connection.violate(refusal.name, per_min, now.mono_us);
+        let suppressed = if id.is_some() || of_hello || code.is_some() {
             None
         } else {
-            let Some(connection) = self.connection(conn) else { return };
             match connection.may_tell(refusal.name, now.mono_us) {
                 Some(0) => None,
                 Some(suppressed) => Some(suppressed),
@@ -482,8 +484,12 @@ impl Shard {
             if id.is_some() { (None, None, None) } else { (room, key, command) };
         let command = command.filter(|_| !of_hello);
         let frame = self.frame(|out| {
-            codec::json::error(out, id, room, key, command, refusal, None, suppressed);
+            codec::json::error(out, id, room, key, command, refusal, code, suppressed);
         });
         self.send(conn, frame, now, fx);
+        if let Some(code) = code {
+            self.counters.limit("violations_per_min");
+            self.close(conn, code, "too many messages that had to be refused", now, fx);
+        }
     }
 }

@@ -53,10 +53,23 @@ pub struct Limits {
     /// Commands a second of one connection that are no publications, malformed messages included,
     /// with bursts of as many; over it 429. 0: no limit. Default 100.
     pub commands_per_s: u32,
-    /// Bytes a second of one connection, of all kinds, with bursts of as many; over it the
+    /// Bytes a second of one connection, of all kinds and inflated, with bursts of as many; over it the
     /// connection is not read until it is under it again, so that nothing is refused or lost. 0: no
     /// limit. Default 4 MiB, which is more than `publish_per_s` messages of `message_bytes`.
     pub bytes_per_s: u32,
+    /// Messages of one connection that are refused through its own fault, a minute, with bursts of as
+    /// many; over it the connection closes with 4129 if that one came too often, else with 4004. 0: no
+    /// limit. Default 1,000.
+    pub violations_per_min: u32,
+    /// Connections of one user that is no guest; over it the newest closes with 4129. 0: no limit.
+    /// Default 1,000.
+    pub connections_per_user: usize,
+    /// Members of one room, absent ones in their grace included; over it 429 for whoever joins.
+    /// Default 1,000,000.
+    pub members: usize,
+    /// Members of the rooms of one worker that are in their grace since their connection went; over it
+    /// a member is gone at once. Default 50,000.
+    pub graces: usize,
     /// Publications in one page of `$history`; more are not given. Default 100.
     pub page: u32,
     /// Rooms with this worker as their home; over it 503 for whoever wants a new one.
@@ -89,6 +102,10 @@ impl Default for Limits {
             publish_per_s: 50,
             commands_per_s: 100,
             bytes_per_s: 4 << 20,
+            violations_per_min: 1_000,
+            connections_per_user: 1_000,
+            members: 1_000_000,
+            graces: 50_000,
             page: 100,
             homes: 100_000,
             group_users: 1_000_000,

@@ -3,7 +3,7 @@
 use crate::effects::{Credentials, Grants, Verdict};
 use crate::id::ConnId;
 use crate::mail::What;
-use clarion_protocol::{CommandId, ErrorName, Join, RoomName, Sender};
+use clarion_protocol::{CommandId, ErrorName, Join, RoomName, Sender, close};
 use clarion_websocket as websocket;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -128,13 +128,18 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     pub(crate) connected_at_ms: u64,
     pub(crate) sdk: Option<Box<str>>,
+    /// What went wrong with its messages; rare, so elsewhere.
+    pub(crate) failures: Option<Box<Failures>>,
+}
+
+/// The failures of a connection's messages.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
     /// When each kind of failure without id was last told, and how many were not since; at most
     /// one entry for each name there is.
-    #[expect(
-        clippy::box_collection,
-        reason = "16 bytes less for every connection that never fails"
-    )]
-    pub(crate) told: Option<Box<BTreeMap<ErrorName, (u64, u32)>>>,
+    told: BTreeMap<ErrorName, (u64, u32)>,
+    /// How many more that are its own fault it may have.
+    violations: Bucket,
 }
 
 /// An address in 18 bytes instead of 32: there is one for every idle connection.
@@ -163,11 +168,12 @@ impl From<Peer> for SocketAddr {
 
 /// A failure without id is told once in this time and name, microseconds.
 const TELL_US: u64 = 1_000_000;
+const MINUTE_US: u64 = 60_000_000;
 
 impl Connection {
     /// Whether a failure without id is told now, and with how many that were not.
     pub(crate) fn may_tell(&mut self, name: ErrorName, now_us: u64) -> Option<u32> {
-        match self.told.get_or_insert_default().entry(name) {
+        match self.failures.get_or_insert_default().told.entry(name) {
             Entry::Vacant(entry) => {
                 entry.insert((now_us, 0));
                 Some(0)
@@ -182,6 +188,33 @@ impl Connection {
                 Some(std::mem::take(suppressed))
             }
         }
+    }
+
+    /// Counts a failure, and says with which code the connection closes that has too many.
+    ///
+    /// What depends on others or on the moment is nobody's fault: that a room is left already, or that
+    /// the store is away.
+    pub(crate) fn violate(&mut self, name: ErrorName, per_min: u32, now_us: u64) -> Option<u16> {
+        let code = match name {
+            ErrorName::RateLimited => close::RATE_LIMITED,
+            ErrorName::BadRequest
+            | ErrorName::BadRoom
+            | ErrorName::BadEnvelope
+            | ErrorName::KeyNeedsLog
+            | ErrorName::Unauthenticated
+            | ErrorName::Forbidden
+            | ErrorName::UnknownType
+            | ErrorName::AlreadyWelcomed
+            | ErrorName::TooLarge
+            | ErrorName::Schema => close::ABUSE,
+            ErrorName::NotJoined
+            | ErrorName::NoHistory
+            | ErrorName::AlreadyJoined
+            | ErrorName::EpochChanged
+            | ErrorName::Unavailable => return None,
+        };
+        let violations = &mut self.failures.get_or_insert_default().violations;
+        violations.take_in(MINUTE_US, per_min, now_us).is_err().then_some(code)
     }
 
     pub(crate) fn membership(&mut self, local: u32) -> Option<&mut Membership> {
@@ -272,12 +305,17 @@ pub(crate) struct Bucket {
 impl Bucket {
     /// Takes one, or says after how many milliseconds there will be one.
     pub(crate) fn take(&mut self, rate: u32, now_us: u64) -> Result<(), u64> {
+        self.take_in(1_000_000, rate, now_us)
+    }
+
+    /// The same, where `rate` is for a time of another length.
+    fn take_in(&mut self, time_us: u64, rate: u32, now_us: u64) -> Result<(), u64> {
         if rate == 0 {
             return Ok(());
         }
-        let cost_us = 1_000_000 / u64::from(rate);
+        let cost_us = time_us / u64::from(rate);
         let full_at_us = self.full_at_us.max(now_us) + cost_us;
-        let over_us = full_at_us.saturating_sub(now_us + 1_000_000);
+        let over_us = full_at_us.saturating_sub(now_us + time_us);
         if over_us > 0 {
             return Err(over_us.div_ceil(1_000));
         }

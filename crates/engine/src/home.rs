@@ -249,6 +249,13 @@ impl Home {
         Some(Join { after, last: Some(u32::MAX), members: false })
     }
 
+    /// Members with a connection, a session left out.
+    pub(crate) fn connected_but(&self, client: ClientId) -> usize {
+        let own = self.members.get(&client).is_some_and(|member| member.conn.is_some());
+        let all: u32 = self.workers.iter().map(|subscriber| subscriber.members).sum();
+        all as usize - usize::from(own)
+    }
+
     /// Different users in the room.
     pub(crate) fn users(&self) -> u64 {
         self.users.len() as u64

@@ -71,6 +71,11 @@ pub enum Mail {
         /// The connection.
         conn: ConnId,
     },
+    /// To a connection: its user has as many as a user may have.
+    Crowd {
+        /// The connection.
+        conn: ConnId,
+    },
     /// To a connection: a whole frame for it alone.
     Unicast {
         /// The connection.

@@ -13,7 +13,7 @@ use crate::mail::{JoinBy, JoinOutcome, Mail, Origin, Outcome, RoomCommand, Targe
 use crate::room::asker;
 use crate::shard::Shard;
 use crate::timers::{HomeId, Timer};
-use clarion_protocol::{ClientId, Join, Offset, Position, Refusal, RoomName};
+use clarion_protocol::{ClientId, ErrorName, Join, Offset, Position, Refusal, RoomKind, RoomName};
 use clarion_store::{Page, Range, Request, StoreError};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -85,13 +85,29 @@ impl Shard {
             };
             return self.tell(asker(command), &command.room, outcome, fx);
         }
+        let limits = self.config.limits;
+        let Some(home) = self.home(id) else { return };
+        let is_new = !home.members.contains_key(&client);
+        if is_new && home.members.len() >= limits.members {
+            self.counters.limit("members");
+            let refusal = Refusal::new(ErrorName::RateLimited, "the room can have no more members")
+                .with_field("metadata.room")
+                .with_limit(limits.members as u64);
+            return self.tell(asker(command), &command.room, Outcome::Refused(refusal), fx);
+        }
+        if matches!(home.name.kind(), RoomKind::User(_))
+            && limits.connections_per_user > 0
+            && home.connected_but(client) >= limits.connections_per_user
+        {
+            fx.post(conn.worker, Mail::Crowd { conn: conn.conn });
+            return self.tell(asker(command), &command.room, Outcome::Count(0), fx);
+        }
         self.flush(id, fx);
         self.catch_up_worker(id, conn.worker, fx);
         let Some(home) = self.home(id) else { return };
         let room = home.name.clone();
         home.told = true;
         let watch = join.members && home.settings.presence;
-        let is_new = !home.members.contains_key(&client);
         // Its own snapshot tells the first that watches of itself.
         let watched = home.watched();
         let member = home.member(client, sender);
@@ -278,6 +294,7 @@ impl Shard {
         now: Now,
     ) {
         let ttl_ms = self.config.session.ttl_ms;
+        let full = self.graces >= self.config.limits.graces;
         let Some(id) = self.find_home(room) else { return };
         let Some(home) = self.home(id) else { return };
         let Some(member) = home.members.get(&client) else { return };
@@ -285,18 +302,24 @@ impl Shard {
             return;
         }
         let binding = member.binding;
-        if ended || !home.settings.presence {
+        if ended || !home.settings.presence || full {
+            if full {
+                self.counters.limit("graces");
+            }
+            let Some(home) = self.home(id) else { return };
             let left = home.remove(client).expect("it is there");
             self.note_left(id, left.present(), now);
             return self.check_idle(id, now);
         }
         home.seat(client, None, Wants::default());
+        self.graces += 1;
         let due_us = now.mono_us + ttl_ms * 1_000;
         self.timers.set(due_us, Timer::Grace(Box::new((id, client, binding))));
     }
 
     /// An absent member's grace is over.
     pub(crate) fn end_grace(&mut self, id: HomeId, client: ClientId, binding: u64, now: Now) {
+        self.graces -= 1;
         let Some(home) = self.home(id) else { return };
         let Some(member) = home.members.get(&client) else { return };
         if member.conn.is_none() && member.binding == binding {

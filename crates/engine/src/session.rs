@@ -13,8 +13,8 @@ use crate::mail::{Mail, Origin, Place, RoomCommand, What};
 use crate::shard::Shard;
 use crate::ticket::Ticket;
 use clarion_protocol::{
-    ClientId, CommandId, Join, Joined, Refusal, RoomKind, RoomName, Sender, UserId, Welcome,
-    WelcomeLimits, close, codec,
+    ClientId, CommandId, ErrorName, Join, Joined, Refusal, RoomKind, RoomName, Sender, UserId,
+    Welcome, WelcomeLimits, close, codec,
 };
 use std::sync::Arc;
 
@@ -208,6 +208,17 @@ impl Shard {
 
     pub(crate) fn on_evict(&mut self, conn: ConnId, now: Now, fx: &mut impl Effects) {
         self.close(conn, close::REPLACED, "a newer connection took over the session", now, fx);
+    }
+
+    /// At the connection: its user has too many.
+    pub(crate) fn on_crowd(&mut self, conn: ConnId, now: Now, fx: &mut impl Effects) {
+        if self.is_open(conn) {
+            let limit = self.config.limits.connections_per_user as u64;
+            self.counters.limit("connections_per_user");
+            let why = "one user can have no more connections";
+            let refusal = Refusal::new(ErrorName::RateLimited, why).with_limit(limit);
+            self.turn_away(conn, &refusal, close::RATE_LIMITED, now, fx);
+        }
     }
 
     /// The session is this connection's: say so, and begin what it asked for.

@@ -64,6 +64,9 @@ pub struct Shard {
     pub(crate) sessions: HashMap<ClientId, Binding, FixedState>,
     pub(crate) bindings: u64,
     pub(crate) groups: Groups,
+    /// Members in their grace, each session once for every time that its connection went; at most
+    /// `limits.graces`.
+    pub(crate) graces: usize,
     pub(crate) questions: u64,
     pub(crate) timers: Timers,
     pub(crate) counters: Counters,
@@ -102,6 +105,7 @@ impl Shard {
             mail_paused: Vec::new(),
             sessions: HashMap::with_hasher(hasher.clone()),
             groups: Groups::new(hasher),
+            graces: 0,
             bindings: 0,
             questions: 0,
             timers: Timers::default(),
@@ -175,7 +179,7 @@ impl Shard {
             peer: peer.into(),
             connected_at_ms: now.wall_ms,
             sdk: None,
-            told: None,
+            failures: None,
         }));
         self.open += 1;
         self.counters.phase(phase, 1);
@@ -213,6 +217,7 @@ impl Shard {
         let mut websocket = std::mem::replace(&mut connection.websocket, stand_in);
         let mut out = std::mem::take(&mut self.out);
         let mut input = data;
+        let inflated = self.pool.counts().inflated;
         while let Some(event) =
             websocket.receive_with(&limits, &mut self.pool, &mut input, &mut out)
         {
@@ -252,6 +257,13 @@ impl Shard {
         self.send_out(conn, &mut out, fx);
         self.out = out;
         self.check_outbox(conn, now, fx);
+        // What came was counted; what it was inflated to is work for us, too.
+        let done = self.pool.counts().inflated;
+        let plain_bytes = done.plain_bytes - inflated.plain_bytes;
+        let extra = plain_bytes.saturating_sub(done.compressed_bytes - inflated.compressed_bytes);
+        if extra > 0 {
+            self.throttle(conn, extra as usize, now, fx);
+        }
         let close = self.close.take();
         let Some(connection) = self.connection(conn) else { return };
         let stand_in = std::mem::replace(&mut connection.websocket, websocket);
@@ -322,6 +334,7 @@ impl Shard {
             Mail::Unbind { client, conn } => self.on_unbind(client, conn),
             Mail::Bound { conn, binding } => self.on_bound(conn, binding, now, fx),
             Mail::Evict { conn } => self.on_evict(conn, now, fx),
+            Mail::Crowd { conn } => self.on_crowd(conn, now, fx),
             Mail::Unicast { conn, frame } => {
                 if self.is_open(conn) {
                     self.unicast(conn, frame, now, fx);
