@@ -18,7 +18,7 @@ import {
 import { type BuildCommand, type CallOptions, Commands, type Settle } from './commands.ts';
 import { Connection, type ConnectionEnd } from './connection.ts';
 import { Credentials } from './credentials.ts';
-import { Emitter, type Unsubscribe } from './emitter.ts';
+import { Emitter, type Listener, type Unsubscribe } from './emitter.ts';
 import { browserEnvironment, type Environment } from './environment.ts';
 import { ClarionError, localError } from './errors.ts';
 import { keyMaker } from './key.ts';
@@ -169,10 +169,7 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
   }
 
   /** Listens; the function it returns stops listening. */
-  on<E extends keyof ClientEvents>(
-    event: E,
-    listener: (event: ClientEvents[E]) => void,
-  ): Unsubscribe {
+  on<E extends keyof ClientEvents>(event: E, listener: Listener<ClientEvents[E]>): Unsubscribe {
     return this.#emitter.on(event, listener);
   }
 
@@ -217,6 +214,8 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
       clock: this.#clock,
       timeoutMs: this.#options.timeout ?? TIMEOUT_MS,
       isConnected: () => this.#status.state === 'connected',
+      acknowledges: (room) =>
+        this.#options.autoAck !== false && room === `$user/${this.#session?.user}`,
       backoff: () => new Backoff(random, this.#options.backoff),
       issue: (type, payload, metadata, settle, callOptions) =>
         this.#issue((id) => encode(type, payload, { ...metadata, id }), settle, callOptions),
@@ -289,7 +288,7 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
     const previous = this.#status.state;
     const next = status('connected', resumed ? 'resumed' : 'welcome');
     this.#status = next;
-    this.#commands.attach((text) => this.#connection?.send(text));
+    this.#commands.attach((text) => this.#connection?.send(text), limits);
     this.#rooms.connected();
     this.#outbox.attach(limits);
     // Last, so that a listener can do all that a connected client can.
@@ -410,7 +409,7 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
   }
 
   #report(thrown: unknown, fromErrorListener = false): void {
-    if (!fromErrorListener && this.#emitter.emit('error', thrown)) return;
+    if (!fromErrorListener && this.#emitter.emit('error', thrown) !== undefined) return;
     (globalThis as { console?: { error(...args: unknown[]): void } }).console?.error(thrown);
   }
 }

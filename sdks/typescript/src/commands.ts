@@ -1,4 +1,5 @@
-import { type ClarionError, localError } from './errors.ts';
+import { type Limits, utf8Size } from './codec.ts';
+import { type ClarionError, invalid, localError } from './errors.ts';
 import type { Clock } from './timer.ts';
 
 /** The subset of the standard `AbortSignal` that is used. */
@@ -38,6 +39,7 @@ export class Commands {
   readonly #timeoutMs: number;
   readonly #pending = new Map<number, Pending>();
   #send: ((text: string) => void) | undefined;
+  #messageBytes = 0;
   #lastId = 0;
 
   constructor(clock: Clock, timeoutMs: number) {
@@ -56,7 +58,8 @@ export class Commands {
    * Sends now, or as soon as there is a connection within the timeout, and returns the id.
    *
    * `settle` is called in the same turn in which the reply is read, before the next message is:
-   * what follows a join's reply must find the room joined, and a promise would be too late.
+   * what follows a join's reply must find the room joined, and a promise would be too late. It may
+   * be called before this returns.
    */
   issue(build: BuildCommand, settle: Settle, options: CallOptions = {}): number {
     const { timeout = this.#timeoutMs, signal } = options;
@@ -91,9 +94,10 @@ export class Commands {
   }
 
   /** There is a connection: sends what waited for one. */
-  attach(send: (text: string) => void): void {
+  attach(send: (text: string) => void, { message_bytes = 0 }: Limits): void {
     this.#send = send;
-    for (const pending of this.#pending.values()) this.#transmit(pending);
+    this.#messageBytes = message_bytes;
+    for (const pending of [...this.#pending.values()]) this.#transmit(pending);
   }
 
   /** The connection is gone: fails what was sent on it and keeps what was not. */
@@ -110,7 +114,15 @@ export class Commands {
 
   #transmit(pending: Pending): void {
     if (!this.#send || pending.sent) return;
+    const { text } = pending;
+    const limit = this.#messageBytes;
+    // The server would close the connection over it, and with a code that stops for good. It is
+    // counted only where it could matter: three bytes are the most that a unit takes.
+    if (limit && text.length > limit / 3 && utf8Size(text) > limit) {
+      pending.settle(invalid('too_large', `over ${limit} bytes`, 'payload', limit));
+      return;
+    }
     pending.sent = true;
-    this.#send(pending.text);
+    this.#send(text);
   }
 }

@@ -1,13 +1,17 @@
 /** Takes a listener off again. Calling it twice does nothing. */
 export type Unsubscribe = () => void;
 
-type Listener<T> = (event: T) => void;
+/** What it returns is looked at only if it is a promise: the event is handled when that is. */
+export type Listener<T> = (event: T) => unknown;
+
+/** Whether all listeners did their part, now or later; undefined when nobody listens. */
+export type Heard = boolean | Promise<boolean> | undefined;
 
 /**
  * A typed emitter of events.
  *
- * A listener that throws never disturbs the others or the caller of `emit`: what it threw goes to
- * `onThrow`. Listeners added or removed during an `emit` count from the next one.
+ * A listener that throws, at once or by its promise, never disturbs the others or the caller of
+ * `emit`: what it threw goes to `onThrow`. Listeners added or removed during an `emit` count from the next one.
  */
 export class Emitter<Events extends object> {
   readonly #listeners = new Map<keyof Events, Set<Listener<never>>>();
@@ -29,17 +33,27 @@ export class Emitter<Events extends object> {
     return () => set.delete(own);
   }
 
-  /** Returns false when nobody listens. */
-  emit<E extends keyof Events>(event: E, value: Events[E]): boolean {
+  emit<E extends keyof Events>(event: E, value: Events[E]): Heard {
     const set = this.#listeners.get(event);
-    if (!set?.size) return false;
+    if (!set?.size) return undefined;
+    const failed = (thrown: unknown) => {
+      this.#onThrow(thrown, event);
+      return false;
+    };
+    let well: boolean | Promise<boolean> = true;
     for (const listener of [...set] as Listener<Events[E]>[]) {
+      const before: boolean | Promise<boolean> = well;
       try {
-        listener(value);
+        const result = listener(value);
+        if (isThenable(result)) well = Promise.resolve(result).then(() => before, failed);
       } catch (thrown) {
-        this.#onThrow(thrown, event);
+        well = failed(thrown);
       }
     }
-    return true;
+    return well;
   }
+}
+
+function isThenable(value: unknown): boolean {
+  return typeof (value as PromiseLike<unknown> | undefined)?.then === 'function';
 }

@@ -19,7 +19,7 @@ export type {
 export { type ClosePolicy, closePolicy, closeReason } from './codes.ts';
 export type { CallOptions, Signal } from './commands.ts';
 export type { GetToken, TokenReason } from './credentials.ts';
-export type { Unsubscribe } from './emitter.ts';
+export type { Listener, Unsubscribe } from './emitter.ts';
 export type { Environment } from './environment.ts';
 export { ClarionError } from './errors.ts';
 export type { MembersSnapshot } from './members.ts';

@@ -9,6 +9,8 @@ export interface Link {
   readonly clock: Clock;
   readonly timeoutMs: number;
   isConnected(): boolean;
+  /** Whether this is `$user/<me>`, and what is handled there is to be acknowledged. */
+  acknowledges(room: string): boolean;
   backoff(): Backoff;
   /** Sends a command and returns its id; `settle` is called in the turn that brings the reply. */
   issue(

@@ -1,13 +1,16 @@
+import { Acks } from './acks.ts';
 import type { Backoff } from './backoff.ts';
-import type {
-  GapPayload,
-  JoinedPayload,
-  JoinPayload,
-  MembersChange,
-  Position,
-  Publication,
+import {
+  type GapPayload,
+  type JoinedPayload,
+  type JoinPayload,
+  type MembersChange,
+  type Position,
+  type Publication,
+  utf8Size,
 } from './codec.ts';
 import type { CallOptions } from './commands.ts';
+import type { Heard } from './emitter.ts';
 import { type ClarionError, invalid, localError } from './errors.ts';
 import type { Link } from './link.ts';
 import { changeMembers, type MembersSnapshot, NO_MEMBERS } from './members.ts';
@@ -20,7 +23,7 @@ export type RoomState = 'left' | 'joining' | 'joined';
 /** What a membership tells its room. */
 export interface MembershipEvents {
   onState(event: StateEvent<RoomState>): void;
-  onPublication(publication: Publication): void;
+  onPublication(publication: Publication): Heard;
   onGap(gap: GapPayload): void;
   onRecovered(from: number, to: number): void;
   onMembers(members: MembersSnapshot): void;
@@ -33,6 +36,8 @@ interface Waiter {
 
 /** Stands for "the entry in `$hello.rooms`" where otherwise the id of a `$join` stands. */
 const HELLO = 0;
+/** The longest name of a room. */
+const NAME_BYTES = 128;
 /** Errors of a `$leave` after which we are as out as can be. */
 const OUT = new Set(['not_joined', 'connection_lost', 'closed']);
 
@@ -67,6 +72,7 @@ export class Membership {
   #away = false;
   #members = NO_MEMBERS;
   #presence: { value: unknown } | undefined;
+  readonly #acks: Acks;
 
   constructor(room: string, link: Link, events: MembershipEvents) {
     this.#room = room;
@@ -74,6 +80,7 @@ export class Membership {
     this.#events = events;
     this.#backoff = link.backoff();
     this.#retry = new Timer(link.clock);
+    this.#acks = new Acks(room, link);
   }
 
   get status(): Status<RoomState> {
@@ -108,6 +115,10 @@ export class Membership {
   join(options: JoinPayload, { timeout = this.#link.timeoutMs, signal }: CallOptions) {
     if (this.#managed) {
       return Promise.reject(invalid('bad_room', 'the server joins rooms with a $', 'room'));
+    }
+    // It would make the `$hello` too long, over which the server closes for good.
+    if (utf8Size(this.#room) > NAME_BYTES) {
+      return Promise.reject(invalid('bad_room', 'the name is too long', 'room', NAME_BYTES));
     }
     if (!this.#wanted) {
       this.#wanted = true;
@@ -158,6 +169,11 @@ export class Membership {
     return known ? this.#leave(options) : Promise.resolve();
   }
 
+  /** The application has acknowledged by itself. */
+  acknowledged(position: Position): void {
+    this.#acks.acknowledged(position);
+  }
+
   /** Presence state, kept and sent again after each join. */
   present(value: unknown): void {
     this.#presence = { value };
@@ -184,6 +200,7 @@ export class Membership {
   dropped(why: Status<string>): void {
     this.#awaiting = undefined;
     this.#retry.clear();
+    this.#acks.dropped();
     if (this.#leaving !== undefined) this.#link.cancel(this.#leaving);
     const { code, reason, willRetry, nextTryAt } = why;
     if (this.#status.state === 'joined') this.#away = true;
@@ -228,7 +245,8 @@ export class Membership {
       this.#position = position;
       if (next.gap) this.#events.onGap(next.gap);
     }
-    this.#events.onPublication(publication);
+    const heard = this.#events.onPublication(publication);
+    if (position && this.#link.acknowledges(this.#room)) this.#acks.delivered(position, heard);
   }
 
   handleGap(gap: GapPayload): void {
@@ -249,7 +267,8 @@ export class Membership {
     if (!this.#link.isConnected()) return;
     const payload = { ...this.#options, ...(this.#position && { after: this.#position }) };
     let answered = false;
-    const id = this.#link.issue('$join', payload, { room: this.#room }, (error, reply) => {
+    let id: number | undefined;
+    id = this.#link.issue('$join', payload, { room: this.#room }, (error, reply) => {
       answered = true;
       if (this.#awaiting !== id) return;
       if (error) this.#refused(error);
@@ -277,6 +296,7 @@ export class Membership {
     // Nobody can tell what was said in a room without log while we were away.
     else if (away && !this.#logged) this.#events.onGap({ reason: 'unknown' });
     else if (before && position) this.#events.onRecovered(position.offset + 1, reply.offset ?? 0);
+    this.#acks.joined();
     for (const waiter of [...this.#waiters]) waiter.resolve();
     if (this.#presence) {
       const ignore = () => {};
@@ -318,6 +338,7 @@ export class Membership {
   #leave(options: CallOptions): Promise<void> {
     return new Promise((resolve, reject) => {
       let answered = false;
+      let id: number | undefined;
       const settle = (error: ClarionError | undefined) => {
         answered = true;
         if (this.#leaving === id) this.#leaving = undefined;
@@ -325,7 +346,7 @@ export class Membership {
         if (out || (error.name === 'aborted' && !options.signal?.aborted)) resolve();
         else reject(error);
       };
-      const id: number = this.#link.issue('$leave', {}, { room: this.#room }, settle, options);
+      id = this.#link.issue('$leave', {}, { room: this.#room }, settle, options);
       if (!answered) this.#leaving = id;
     });
   }

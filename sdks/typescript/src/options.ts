@@ -16,6 +16,11 @@ export interface ClientOptions {
   /** Milliseconds that the answer to a heartbeat may take. Default 10,000. */
   heartbeatTimeout?: number;
   backoff?: BackoffOptions;
+  /**
+   * Acknowledges in `$user/<me>` what the listeners of `publication` have handled. Default true; with
+   * false the application calls `room.ack()`.
+   */
+  autoAck?: boolean;
   /** Bounds of what waits for a connection. */
   outbox?: OutboxLimits;
   /** The `WebSocket` class, where the platform has none (Node before 22: pass the one of `ws`). */

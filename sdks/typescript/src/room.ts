@@ -7,10 +7,11 @@ import {
   type Position,
   type Publication,
   toPublication,
+  utf8Size,
 } from './codec.ts';
 import type { CallOptions } from './commands.ts';
-import { Emitter, type Unsubscribe } from './emitter.ts';
-import type { ClarionError } from './errors.ts';
+import { Emitter, type Listener, type Unsubscribe } from './emitter.ts';
+import { type ClarionError, invalid } from './errors.ts';
 import type { Link } from './link.ts';
 import type { MembersSnapshot } from './members.ts';
 import { Membership, type RoomState } from './membership.ts';
@@ -55,6 +56,8 @@ interface HistoryReply extends Omit<HistoryPage<AnyEvents>, 'publications'> {
 }
 
 const PAGE = 50;
+/** The largest presence state, as JSON. */
+const STATE_BYTES = 1024;
 
 /**
  * A handle on one room, good for the life of its client: it survives reconnects.
@@ -105,10 +108,15 @@ export class Room<Events extends object = AnyEvents> {
     return this.membership.members;
   }
 
-  /** Listens; the function it returns stops listening. */
+  /**
+   * Listens; the function it returns stops listening.
+   *
+   * In `$user/<me>` a publication counts as handled when every listener has returned, and what they
+   * returned, if it is a promise, is fulfilled. Then it is acknowledged (`ClientOptions.autoAck`).
+   */
   on<E extends keyof RoomEvents<Events>>(
     event: E,
-    listener: (event: RoomEvents<Events>[E]) => void,
+    listener: Listener<RoomEvents<Events>[E]>,
   ): Unsubscribe {
     return this.#emitter.on(event, listener);
   }
@@ -155,6 +163,10 @@ export class Room<Events extends object = AnyEvents> {
 
   /** Sets my presence state here (any JSON up to 1 KiB); it is set again after a reconnect. */
   async setState(state: unknown, options?: CallOptions): Promise<void> {
+    // Kept, it would be refused again after each join.
+    if (utf8Size(JSON.stringify(state) ?? 'null') > STATE_BYTES) {
+      throw invalid('too_large', `over ${STATE_BYTES} bytes`, 'payload', STATE_BYTES);
+    }
     this.membership.present(state);
     if (this.state !== 'joined') return;
     await this.#request('$state', state, options).catch((error: ClarionError) => {
@@ -162,9 +174,14 @@ export class Room<Events extends object = AnyEvents> {
     });
   }
 
-  /** In `$user/<me>`: everything up to here was handled, by default up to the last seen. */
+  /**
+   * In `$user/<me>`: everything up to here was handled, by default up to the last seen. That is said
+   * by itself, unless a listener failed or `ClientOptions.autoAck` is false.
+   */
   async ack(position = this.position, options?: CallOptions): Promise<void> {
-    if (position) await this.#request('$ack', position, options);
+    if (!position) return;
+    await this.#request('$ack', position, options);
+    this.membership.acknowledged(position);
   }
 
   #request<T>(type: string, payload: unknown, options: CallOptions = {}): Promise<T> {

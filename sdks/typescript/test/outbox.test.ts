@@ -97,6 +97,32 @@ describe('publish', () => {
     expect(world.socket.unread).toBe(0);
   });
 
+  test('message_over_a_limit_that_was_not_known_yet_is_refused_before_it_is_sent', async () => {
+    const world = setUp();
+    const room = world.client.room('a');
+    const [large, small] = [
+      outcome(room.publish('x', 'y'.repeat(500))),
+      outcome(room.publish('x', 1)),
+    ];
+    const socket = await world.connected({ limits: { message_bytes: 400 } });
+    expect(socket.next('x').payload).toBe(1);
+    await settled();
+    expect(large.error).toMatchObject({ name: 'too_large', limit: 400, key: KEY });
+    expect(small.error).toBeUndefined();
+    expect([world.client.state, world.client.queued]).toEqual(['connected', 0]);
+  });
+
+  test('message_over_the_limit_of_the_next_server_is_not_sent_there', async () => {
+    const world = setUp();
+    await world.connected();
+    const result = outcome(world.client.room('a').publish('x', 'y'.repeat(500)));
+    world.socket.next('x');
+    await world.dropped(1006, { limits: { message_bytes: 400 } });
+    await settled();
+    expect(result.error).toMatchObject({ name: 'too_large', limit: 400, key: KEY });
+    expect(world.socket.unread).toBe(0);
+  });
+
   test('payload_is_taken_as_it_is_now', async () => {
     const world = setUp();
     const payload = { text: 'before' };

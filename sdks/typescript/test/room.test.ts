@@ -449,6 +449,48 @@ describe('members', () => {
   });
 });
 
+describe('what no server takes', () => {
+  test('state_over_1_KiB_is_refused_here_and_not_kept', async () => {
+    const world = setUp();
+    const room = world.client.room('a');
+    await expect(room.setState('x'.repeat(1_023))).rejects.toMatchObject({
+      name: 'too_large',
+      code: 413,
+      limit: 1_024,
+    });
+    await world.connected();
+    room.join();
+    world.socket.reply(world.socket.next('$join'), { epoch: 'e', offset: 0, from: 1 });
+    await expect(room.setState('é'.repeat(512))).rejects.toMatchObject({ name: 'too_large' });
+    expect(world.socket.unread).toBe(0);
+  });
+
+  test.each([true, false])('command_that_is_too_long_is_refused_here_%s', async (isConnected) => {
+    const world = setUp();
+    const limits = { message_bytes: 1_000 };
+    if (isConnected) await world.connected({ limits });
+    const room = world.client.room('a');
+    const [members, state] = [
+      outcome(room.listMembers({ after: 'x'.repeat(1_000) })),
+      outcome(world.client.room('é'.repeat(1_000)).history()),
+    ];
+    if (!isConnected) await world.connected({ limits });
+    await settled();
+    expect(members.error).toMatchObject({ name: 'too_large', limit: 1_000 });
+    expect(state.error).toMatchObject({ name: 'too_large', limit: 1_000 });
+    expect(world.socket.unread).toBe(0);
+    expect(world.clock.timers).toBe(1);
+  });
+
+  test('room_with_a_name_that_no_room_has_is_not_in_the_hello', async () => {
+    const world = setUp();
+    const room = world.client.room('x'.repeat(129));
+    await expect(room.join()).rejects.toMatchObject({ name: 'bad_room', limit: 128 });
+    world.client.connect();
+    expect(world.socket.welcome().payload).toMatchObject({ rooms: {} });
+  });
+});
+
 describe('rooms of the server', () => {
   test('inbox_appears_by_itself_and_keeps_its_place', async () => {
     const world = setUp();
