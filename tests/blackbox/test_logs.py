@@ -43,7 +43,8 @@ def test_connections_come_and_go_with_code_and_refusals_are_counted(start, peer)
     assert closed["code"] == 1000
     [opened] = lines(server, "connection opened")
     assert opened["conn"] == closed["conn"]
-    assert lines(server, "handshakes refused")[0]["outcome"] == "malformed"
+    refused = wait_until(lambda: lines(server, "handshakes refused"), "the refusals")
+    assert refused[0]["outcome"] == "malformed"
 
 
 @pytest.mark.parametrize("format", ["json", "human"])

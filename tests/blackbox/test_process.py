@@ -143,8 +143,9 @@ def test_an_api_key_is_made_shown_once_and_kept_private(tmp_path):
     server = Server(tmp_path)
     server.api_key = ""
     server.start()
-    path = tmp_path / "data" / "api-key"
-    key = path.read_text().strip()
+    [key] = re.findall(r"API key +(clk_\S+)", server.log())
+    path = tmp_path / "data" / "api-keys.toml"
+    assert key not in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert server.log().count(key) == 1

@@ -833,15 +833,17 @@ def test_nothing_of_a_request_reaches_the_log(start, connect, curl):
     session = connect(server)
     session.join("general")
     secret = "s3cr3t-" + "x" * 20
+    # Whom it was about is on record.
+    named = "n4med-" + "x" * 20
     for path in WRITES:
         body = {
             "type": secret,
             "payload": secret,
             "metadata": {"room": "general", "key": secret, "from": {"user": secret}},
             "publications": [envelope("general", secret, secret, key=secret), secret],
-            "room": secret,
-            "user": secret,
-            "group": secret,
+            "room": named,
+            "user": named,
+            "group": named,
         }
         assert curl(path, body=body, of=server).status == 200
         # And refused ones.
@@ -858,3 +860,6 @@ def test_nothing_of_a_request_reaches_the_log(start, connect, curl):
     assert "refused" in log, "debug lines are there"
     assert secret not in log
     assert server.api_key not in log
+    about = [line for line in server.log_lines() if named in json.dumps(line)]
+    assert about
+    assert {line["message"] for line in about} == {"audit"}

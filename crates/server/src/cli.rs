@@ -1,5 +1,6 @@
 //! The command line: what can be asked of the binary, and how a flag becomes a setting.
 
+use crate::api_keys::command::KeyCommand;
 use crate::client::publish::PubArgs;
 use crate::client::sub::SubArgs;
 use crate::config::{Flag, Sources};
@@ -24,6 +25,9 @@ pub(crate) enum Command {
     /// Show or check the settings that `serve` would run with.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make, list, rotate and revoke keys for the HTTP API, also while the server runs.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Look after the file of durable rooms.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -63,8 +67,8 @@ pub(crate) struct SettingArgs {
     /// Also serve `/echo`, a bare WebSocket echo for conformance tools.
     #[arg(long)]
     echo: bool,
-    /// Key for the HTTP API, also CLARION_API_KEY, which other users of this machine cannot see
-    /// [default: one that is made at the first start and kept in the data directory].
+    /// A key for the HTTP API beside those of `clarion key`, also CLARION_API_KEY, which other users of
+    /// this machine cannot see [default: one that the first start makes and prints].
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
     /// Listen on public addresses although neither TLS nor tokens protect them.

@@ -1,45 +1,15 @@
 //! Secrets that live in the data directory: made at the first start, mode 0600, never logged.
 
-use crate::config::Secret;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-pub(crate) const API_KEY_FILE: &str = "api-key";
 const TICKET_KEY_FILE: &str = "ticket-key";
-
-/// The API key, and whether it was made just now and should be shown.
-#[derive(Debug)]
-pub(crate) struct ApiKey {
-    pub(crate) key: Secret,
-    pub(crate) fresh: bool,
-}
 
 /// Makes the data directory, readable by nobody else, if there is none.
 pub(crate) fn prepare(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-/// The API key that was set, or else the one of the data directory.
-pub(crate) fn api_key(dir: &Path, set: &Secret) -> io::Result<ApiKey> {
-    if !set.is_empty() {
-        return Ok(ApiKey { key: set.clone(), fresh: false });
-    }
-    let mut fresh = false;
-    let text = keep(&dir.join(API_KEY_FILE), || {
-        fresh = true;
-        // 256 bits, so that nobody needs to slow down guessing.
-        URL_SAFE_NO_PAD.encode(random::<32>()).into_bytes()
-    })?;
-    let text = String::from_utf8(text).map_err(|_| invalid(dir, API_KEY_FILE, "is not text"))?;
-    let key = Secret::new(text.trim().to_owned());
-    if key.expose().len() < 16 {
-        return Err(invalid(dir, API_KEY_FILE, "is shorter than 16 characters"));
-    }
-    Ok(ApiKey { key, fresh })
 }
 
 /// The key that authenticates session tickets.
@@ -86,14 +56,18 @@ fn keep(path: &Path, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let mode = file.metadata()?.permissions().mode();
-    if mode & 0o077 != 0 {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a file of secrets, and says so if it is not private.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
         tracing::warn!(file = %path.display(), "other users of this machine can read this key");
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok(file)
 }
 
 fn invalid(dir: &Path, name: &str, rule: &str) -> io::Error {
@@ -116,16 +90,10 @@ pub(crate) mod tests {
     #[test]
     fn keys_are_made_once_and_kept_private() {
         let dir = directory("keys");
-        let first = api_key(&dir, &Secret::default()).unwrap();
-        let second = api_key(&dir, &Secret::default()).unwrap();
-        assert!(first.fresh && !second.fresh);
-        assert_eq!(first.key, second.key);
         assert_eq!(ticket_key(&dir).unwrap(), ticket_key(&dir).unwrap());
-        for name in [API_KEY_FILE, TICKET_KEY_FILE] {
-            let mode = fs::metadata(dir.join(name)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "{name}");
-        }
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        let mode = fs::metadata(dir.join(TICKET_KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         fs::remove_dir_all(dir).unwrap();
     }
 
@@ -133,10 +101,7 @@ pub(crate) mod tests {
     fn a_damaged_key_is_refused_by_name() {
         let dir = directory("damaged");
         fs::write(dir.join(TICKET_KEY_FILE), [1, 2, 3]).unwrap();
-        fs::write(dir.join(API_KEY_FILE), "\n").unwrap();
         assert!(ticket_key(&dir).unwrap_err().to_string().contains(TICKET_KEY_FILE));
-        let error = api_key(&dir, &Secret::default()).unwrap_err();
-        assert!(error.to_string().contains(API_KEY_FILE));
         fs::remove_dir_all(dir).unwrap();
     }
 }

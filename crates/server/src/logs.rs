@@ -9,6 +9,7 @@ use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, OnceLock};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -46,7 +47,10 @@ pub(crate) fn start(settings: &Log) {
     } else {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     };
-    tracing_subscriber::registry().with(lines.with_filter(level)).init();
+    // What administrators did is told at any level.
+    let wanted =
+        Targets::new().with_default(level).with_target(crate::audit::TARGET, LevelFilter::INFO);
+    tracing_subscriber::registry().with(lines.with_filter(wanted)).init();
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let cause = text(panic.payload());

@@ -3,6 +3,7 @@
 //! | module | noun |
 //! |---|---|
 //! | [`cli`], [`config`], [`keys`] | what the operator said, and what is kept for them |
+//! | [`api_keys`], [`audit`] | who may use the HTTP API, and what they did with it |
 //! | [`front`] | sockets until they are WebSocket connections: accept, HTTP, handshake |
 //! | [`api`], [`ui`] | what is answered over HTTP |
 //! | [`worker`] | threads that own the connections and drive a `Shard` each |
@@ -15,6 +16,8 @@
 //! is done; it never comes back.
 
 mod api;
+mod api_keys;
+mod audit;
 mod auth;
 mod cli;
 mod client;
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         }),
         Command::Sub(args) => client::sub::main(args),
         Command::Pub(args) => client::publish::main(args),
+        Command::Key(command) => api_keys::command::main(command),
         Command::Store(command) => store::main(&command),
         Command::Bench(args) => clarion_bench::run(args),
     }

@@ -1,7 +1,9 @@
 //! `clarion serve`: everything started, and ended by a signal.
 
 use crate::api::{self, Answers, Api};
-use crate::config::Settings;
+use crate::api_keys::ApiKeys;
+use crate::audit::Audit;
+use crate::config::{Secret, Settings};
 use crate::front::origin::{Allowed, Origins};
 use crate::front::{self, Addresses, Counts, Front, Gauge};
 use crate::worker::{self, Clock, Workers};
@@ -83,7 +85,8 @@ async fn serve(settings: Settings) -> Result<(), String> {
 struct Server {
     /// Where it listens, with the port that was found if any would do.
     addresses: Vec<SocketAddr>,
-    api_key: keys::ApiKey,
+    /// The API key that was made just now, to be shown once.
+    api_key: Option<Secret>,
     workers: Arc<Workers>,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
@@ -94,15 +97,17 @@ impl Server {
     /// Starts everything. Call it on a runtime.
     fn start(settings: &Settings) -> Result<Self, String> {
         let dir = &settings.data_dir;
-        let keys = || {
-            keys::prepare(dir)?;
-            Ok((keys::api_key(dir, &settings.api_key)?, keys::ticket_key(dir)?))
-        };
-        let (api_key, ticket_key) = keys()
-            .map_err(|e: io::Error| failed(format_args!("data_dir: {}", dir.display()), &e))?;
+        let ticket_key = keys::prepare(dir)
+            .and_then(|()| keys::ticket_key(dir))
+            .map_err(|e| failed(format_args!("data_dir: {}", dir.display()), &e))?;
+        let clock = Clock::start();
+        let rate = settings.limits.requests_per_s_per_key;
+        let (api_keys, api_key) = ApiKeys::open(dir, &settings.api_key, rate, clock)?;
+        let audit = Audit::open(&settings.audit, clock).map(Arc::new).map_err(|e| {
+            failed(format_args!("audit.file: {}", settings.audit.file.display()), &e)
+        })?;
         let listeners = bind_all(&settings.listen)?;
 
-        let clock = Clock::start();
         let config = Arc::new(settings.engine(ticket_key, u64::from_le_bytes(keys::random())));
         let answers = Arc::new(Answers::default());
         let post: Arc<OnceLock<Arc<Workers>>> = Arc::default();
@@ -118,7 +123,8 @@ impl Server {
         let draining = Arc::new(AtomicBool::new(false));
         let api = Arc::new(Api::new(api::Parts {
             node: node_name(&settings.node),
-            key: api_key.key.clone(),
+            keys: Arc::new(api_keys),
+            audit: audit.clone(),
             router: Router::new(config.workers, config.hash_seed),
             workers: workers.clone(),
             answers,
@@ -152,6 +158,7 @@ impl Server {
         for (_, listener) in listeners {
             tokio::spawn(front::run(front.clone(), listener, stopped.clone()));
         }
+        tokio::spawn(api.keys.clone().watch(audit));
         tokio::spawn(async move { api.sample().await });
         Ok(Self { addresses, api_key, workers, draining, stop, threads })
     }
@@ -225,9 +232,8 @@ fn welcome(server: &Server, settings: &Settings) {
         }
     }
     text += &format!("  data      {}\n", settings.data_dir.display());
-    if server.api_key.fresh {
-        let (key, path) = (server.api_key.key.expose(), settings.data_dir.join(keys::API_KEY_FILE));
-        text += &format!("  API key   {key}  (made now, shown once; kept in {})\n", path.display());
+    if let Some(key) = &server.api_key {
+        text += &format!("  API key   {}  (made now, shown this once)\n", key.expose());
     }
     // Whoever started us may have closed it.
     let mut out = io::stdout().lock();

@@ -3,6 +3,7 @@
 use super::body::Members;
 use super::query::Query;
 use super::{Api, json, schema};
+use crate::audit::Affected;
 use crate::front::{Answer, Problem};
 use clarion_engine::WorkerId;
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
@@ -64,7 +65,9 @@ async fn set(api: &Api, body: &[u8], member: bool) -> Result<Answer, Problem> {
     let home = home(api, &group, "group")?;
     let answer = api.ask(home, ApiRequest::Group { group, user, member }).await?;
     let ApiAnswer::Count(count) = answer else { return Err(super::wrong().into()) };
-    Ok(json(&Changed { changed: count > 0 }))
+    let mut answer = json(&Changed { changed: count > 0 });
+    answer.extensions_mut().insert(Affected(count));
+    Ok(answer)
 }
 
 /// Whom to ask about a group.

@@ -76,6 +76,13 @@ metrics! {
         "Addresses that are remembered for limits and bans.";
     REQUESTS = Counter "clarion_http_requests_total", "requests", ["route", "status"],
         "HTTP requests answered, but for handshakes that were accepted.";
+    KEYS = Gauge "clarion_api_keys", "keys", [], "API keys that are good.";
+    KEYS_FAILING = Gauge "clarion_api_keys_failing", "1", [],
+        "1 while the file of API keys cannot be read, and those before stay good.";
+    KEY_REQUESTS = Counter "clarion_api_key_requests_total", "requests", ["key", "outcome"],
+        "HTTP requests with an API key that is good, by its name.";
+    AUDIT_FAILURES = Counter "clarion_audit_failures_total", "lines", [],
+        "Lines that could not be written to the audit file.";
 
     MESSAGES = Counter "clarion_messages_total", "messages", ["direction"],
         "WebSocket messages received and queued for sending.";
@@ -316,6 +323,11 @@ impl Api {
             ([(*route).to_owned(), status.to_string()], *count)
         };
         page.many(&REQUESTS, requests.iter().map(request));
+        let (keys, failing) = self.keys.state();
+        page.one(&KEYS, keys);
+        page.one(&KEYS_FAILING, u64::from(failing));
+        page.many(&KEY_REQUESTS, self.keys.uses());
+        page.one(&AUDIT_FAILURES, self.audit.failures());
     }
 
     fn write_messages(&self, page: &mut Page, counters: &Counters) {

@@ -1,6 +1,6 @@
 //! What a back end asks over HTTP, and what probes and Prometheus ask.
 //!
-//! Everything but the two probes needs the API key. Questions go to the workers by mail and are
+//! Everything but the two probes needs an API key with the scope of the path. Questions go to the workers by mail and are
 //! answered within their turn.
 
 mod answers;
@@ -21,8 +21,9 @@ mod stats;
 
 pub(crate) use answers::Answers;
 
-use crate::config::Secret;
-use crate::front::{Addresses, Answer, Counts, Gauge, Problem, read_body};
+use crate::api_keys::{ApiKeys, Caller, Denied, Scope};
+use crate::audit::{self, Affected, Audit, Record};
+use crate::front::{Addresses, Answer, Counts, Gauge, Limit, Problem, read_body};
 use crate::worker::{Clock, Workers};
 use bytes::Bytes;
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
@@ -31,21 +32,22 @@ use clarion_protocol::Refusal;
 use clarion_store_sqlite::{Health, SqliteStore};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response};
 use metrics::Scrapes;
 use serde::Serialize;
 use stats::Samples;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use subtle::ConstantTimeEq;
 
 /// The HTTP API.
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) node: String,
-    pub(crate) key: Secret,
+    pub(crate) keys: Arc<ApiKeys>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) router: Router,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
@@ -67,7 +69,8 @@ pub(crate) struct Api {
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) node: String,
-    pub(crate) key: Secret,
+    pub(crate) keys: Arc<ApiKeys>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) router: Router,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
@@ -143,8 +146,24 @@ impl Route {
         Self::ALL.iter().find(|(known, _)| *known == path).map(|(_, route)| *route)
     }
 
-    fn is_open(self) -> bool {
-        matches!(self, Self::Alive | Self::Ready)
+    /// What a key has to have; `None` if none is needed.
+    fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Broadcast | Self::Publish | Self::PublishMany => Some(Scope::Publish),
+            Self::Stats
+            | Self::Clients
+            | Self::ClientsFirst
+            | Self::History
+            | Self::Members
+            | Self::Rooms
+            | Self::GroupUsers
+            | Self::Document
+            | Self::Metrics => Some(Scope::Read),
+            Self::Disconnect | Self::Kick | Self::Join | Self::GroupAdd | Self::GroupRemove => {
+                Some(Scope::Admin)
+            }
+            Self::Alive | Self::Ready => None,
+        }
     }
 
     fn writes(self) -> bool {
@@ -171,6 +190,13 @@ impl Route {
         }
     }
 
+    /// What it is called in the audit log: its path without the version.
+    fn action(self) -> &'static str {
+        let path = Self::ALL.iter().find(|(_, route)| *route == self).map(|(path, _)| *path);
+        let path = path.unwrap_or_default();
+        path.strip_prefix("/v1/").unwrap_or(path)
+    }
+
     /// Whether `method` is the one here. A `HEAD` is answered like a `GET`, and hyper leaves the body
     /// out; RFC 9110 section 9.3.2.
     fn allows(self, method: &Method) -> bool {
@@ -190,7 +216,8 @@ impl Api {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             node: parts.node,
-            key: parts.key,
+            keys: parts.keys,
+            audit: parts.audit,
             router: parts.router,
             workers: parts.workers,
             answers: parts.answers,
@@ -219,16 +246,38 @@ impl Api {
     }
 
     /// Answers a request whose path [`Self::serves`].
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+    pub(crate) async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Answer, Problem> {
         let route = Route::find(request.uri().path()).ok_or_else(Problem::not_found)?;
-        if !route.is_open() {
-            self.authorize(&request)?;
-        }
+        let Some(scope) = route.scope() else {
+            return self.probe(route, request.method());
+        };
+        let caller = match self.keys.authorize(request.headers(), scope) {
+            Ok(caller) => caller,
+            Err(denied) => return Err(self.denied(denied, route, peer).await),
+        };
         if !route.allows(request.method()) {
             return Err(Problem::method_not_allowed(route.allowed()));
         }
-        let uri = request.uri().clone();
-        let query = uri.query().unwrap_or_default();
+        match scope {
+            Scope::Read => self.read(route, &request).await,
+            Scope::Publish => self.publish(route, request, &caller).await,
+            Scope::Admin => self.administer(route, request, &caller, peer).await,
+        }
+    }
+
+    fn probe(&self, route: Route, method: &Method) -> Result<Answer, Problem> {
+        if !route.allows(method) {
+            return Err(Problem::method_not_allowed(route.allowed()));
+        }
+        if route == Route::Ready { ready(self) } else { Ok(alive()) }
+    }
+
+    async fn read(&self, route: Route, request: &Request<Incoming>) -> Result<Answer, Problem> {
+        let query = request.uri().query().unwrap_or_default();
         match route {
             Route::Stats => stats::stats(self).await,
             Route::Clients => clients::clients(self, query).await,
@@ -239,36 +288,84 @@ impl Api {
             Route::GroupUsers => groups::users(self, query).await,
             Route::Document => Ok(openapi::document()),
             Route::Metrics => Ok(metrics(self, request.headers()).await),
-            Route::Alive => Ok(alive()),
-            Route::Ready => ready(self),
-            Route::Broadcast => {
-                // `curl -d` says that it is a form, and has to work.
-                let body = read_body(request, self.body_bytes, self.body_time).await?;
-                publish::broadcast(self, &body).await
-            }
-            Route::Publish => publish::publish(self, &self.json_body(request).await?).await,
-            Route::PublishMany => {
-                publish::publish_many(self, &self.json_body(request).await?).await
-            }
-            Route::Disconnect => sessions::disconnect(self, &self.json_body(request).await?).await,
-            Route::Kick => sessions::kick(self, &self.json_body(request).await?).await,
-            Route::Join => sessions::join(self, &self.json_body(request).await?).await,
-            Route::GroupAdd => groups::add(self, &self.json_body(request).await?).await,
-            Route::GroupRemove => groups::remove(self, &self.json_body(request).await?).await,
+            _ => Err(Problem::not_found()),
         }
     }
 
-    /// RFC 6750 section 2.1. The comparison takes the same time wherever the first difference is.
-    fn authorize(&self, request: &Request<Incoming>) -> Result<(), Problem> {
-        let given = request.headers().get(AUTHORIZATION).and_then(bearer);
-        let same = given
-            .is_some_and(|given| bool::from(given.as_bytes().ct_eq(self.key.expose().as_bytes())));
-        if same {
-            return Ok(());
+    async fn publish(
+        &self,
+        route: Route,
+        request: Request<Incoming>,
+        caller: &Caller,
+    ) -> Result<Answer, Problem> {
+        match route {
+            Route::Broadcast => {
+                // `curl -d` says that it is a form, and has to work.
+                let body = read_body(request, self.body_bytes, self.body_time).await?;
+                publish::broadcast(self, caller, &body).await
+            }
+            Route::Publish => publish::publish(self, caller, &self.json_body(request).await?).await,
+            Route::PublishMany => {
+                publish::publish_many(self, caller, &self.json_body(request).await?).await
+            }
+            _ => Err(Problem::not_found()),
         }
-        let detail = "The HTTP API wants the header Authorization: Bearer <API key>.";
-        Err(Problem::from(Refusal::unauthenticated(detail))
-            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+    }
+
+    /// Does what only administrators may, and puts on record what came of it.
+    async fn administer(
+        &self,
+        route: Route,
+        request: Request<Incoming>,
+        caller: &Caller,
+        peer: SocketAddr,
+    ) -> Result<Answer, Problem> {
+        let body = self.json_body(request).await;
+        let subject = body.as_deref().map(audit::subject).unwrap_or_default();
+        let result = match (route, body) {
+            (_, Err(problem)) => Err(problem),
+            (Route::Disconnect, Ok(body)) => sessions::disconnect(self, &body).await,
+            (Route::Kick, Ok(body)) => sessions::kick(self, &body).await,
+            (Route::Join, Ok(body)) => sessions::join(self, &body).await,
+            (Route::GroupAdd, Ok(body)) => groups::add(self, &body).await,
+            (Route::GroupRemove, Ok(body)) => groups::remove(self, &body).await,
+            (_, Ok(_)) => Err(Problem::not_found()),
+        };
+        let (status, affected) = match &result {
+            Ok(answer) => (answer.status(), answer.extensions().get().map(|Affected(n)| *n)),
+            Err(problem) => (problem.status, None),
+        };
+        let record = Record {
+            key: Some(caller.name().to_owned()),
+            address: Some(peer),
+            action: route.action(),
+            subject,
+            status: Some(status.as_u16()),
+            affected,
+        };
+        self.audit.record(record).await;
+        result
+    }
+
+    async fn denied(&self, denied: Denied, route: Route, peer: SocketAddr) -> Problem {
+        match &denied {
+            Denied::Unknown => {}
+            Denied::Limited(..) => {
+                self.counts.limit(Limit::RequestsPerKey, Some(peer.ip()));
+            }
+            Denied::Forbidden(caller, Scope::Admin) => {
+                let record = Record {
+                    key: Some(caller.name().to_owned()),
+                    address: Some(peer),
+                    action: route.action(),
+                    status: Some(403),
+                    ..Record::default()
+                };
+                self.audit.record(record).await;
+            }
+            Denied::Forbidden(..) => {}
+        }
+        denied.into()
     }
 
     async fn ask(&self, worker: WorkerId, request: ApiRequest) -> Result<ApiAnswer, Refusal> {
@@ -380,7 +477,7 @@ pub(crate) fn bearer(value: &HeaderValue) -> Option<&str> {
 }
 
 /// An instant as the protocol writes it.
-fn rfc3339(unix_ms: u64) -> String {
+pub(crate) fn rfc3339(unix_ms: u64) -> String {
     let mut text = Vec::with_capacity(24);
     clarion_protocol::time::write_rfc3339_ms(unix_ms, &mut text);
     String::from_utf8(text).expect("digits and separators")

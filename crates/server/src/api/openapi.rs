@@ -2,12 +2,12 @@
 //!
 //! What all routes have in common, the refusals above all, is added to each in one place.
 
-use super::{answer, clients, groups, publish, rooms, sessions, stats};
+use super::{Route, answer, clients, groups, publish, rooms, sessions, stats};
 use crate::front::{Answer, Document};
 use bytes::Bytes;
 use std::sync::LazyLock;
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, ResponseBuilder, ResponsesBuilder};
 use utoipa::{Modify, OpenApi};
 
@@ -79,6 +79,7 @@ impl Modify for Common {
         components.add_security_scheme(KEY, scheme);
         for (path, item) in &mut spec.paths.paths {
             refusals(path, item);
+            scope(path, item);
         }
     }
 }
@@ -124,11 +125,22 @@ fn refusals(path: &str, item: &mut PathItem) {
             add(
                 operation,
                 &[
-                    (401, "The API key is missing, or another."),
-                    (429, "This address asks too often, or a user is in too many groups."),
+                    (401, "The API key is missing, or nobody's."),
+                    (429, "This address or key asks too often, or a user is in too many groups."),
                 ],
             );
         }
+    }
+}
+
+/// What a key needs: "For other security scheme types, the array MAY contain a list of role names
+/// which are required for the execution". OpenAPI 3.1, Security Requirement Object.
+fn scope(path: &str, item: &mut PathItem) {
+    let Some(scope) = Route::find(path).and_then(Route::scope) else { return };
+    let scope = scope.as_str();
+    for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+        operation.security = Some(vec![SecurityRequirement::new(KEY, [scope])]);
+        add(operation, &[(403, "The API key has not the scope of this path.")]);
     }
 }
 
@@ -146,7 +158,6 @@ fn add(operation: &mut Operation, refusals: &[(u16, &str)]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Route;
     use super::*;
     use std::collections::BTreeSet;
 
@@ -166,7 +177,7 @@ mod tests {
             let operation = item.get.as_ref().or(item.post.as_ref()).unwrap();
             assert!(operation.summary.is_some(), "{path}");
             let refused = operation.responses.responses.contains_key("401");
-            assert_eq!(refused, !route.is_open(), "{path}");
+            assert_eq!(refused, route.scope().is_some(), "{path}");
         }
     }
 

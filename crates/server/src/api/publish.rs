@@ -6,6 +6,7 @@
 
 use super::body::{Members, text};
 use super::{Api, json, rfc3339, schema};
+use crate::api_keys::Caller;
 use crate::front::{Answer, Problem};
 use clarion_engine::mail::{ApiAnswer, ApiRequest};
 use clarion_protocol::codec::json::decode;
@@ -20,9 +21,6 @@ use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
 use utoipa::ToSchema;
-
-/// The name of the one API key that there is, for idempotency.
-const PRINCIPAL: &str = "k:default";
 
 /// Publications of one request; more are 400.
 pub(super) const PUBLICATIONS_MAX: usize = 1_000;
@@ -57,12 +55,13 @@ impl Item {
         Ok(Self { room: room.to_name(), publication, ephemeral })
     }
 
-    fn request(self) -> ApiRequest {
+    /// Idempotency keys are those of the API key by its name, so that they outlive its secret.
+    fn request(self, caller: &Caller) -> ApiRequest {
         ApiRequest::Publish {
             room: self.room,
             publication: Arc::new(self.publication),
             ephemeral: self.ephemeral,
-            principal: PRINCIPAL.into(),
+            principal: format!("k:{}", caller.name()).into(),
         }
     }
 }
@@ -331,10 +330,10 @@ impl Api {
         })
     }
 
-    async fn publish_one(&self, envelope: &str) -> Result<Answer, Problem> {
+    async fn publish_one(&self, caller: &Caller, envelope: &str) -> Result<Answer, Problem> {
         let item = Item::read(envelope, self.clock.now().wall_ms)?;
         let room = item.room.clone();
-        let answer = self.ask(self.router.room_home(&room), item.request()).await?;
+        let answer = self.ask(self.router.room_home(&room), item.request(caller)).await?;
         Ok(json(&self.published(&room, answer)?))
     }
 }
@@ -345,11 +344,11 @@ impl Api {
     request_body(content = BroadcastShape, description = "The `Content-Type` is not looked at."),
     responses((status = 200, description = "It was accepted.", body = Published)),
 )]
-pub(super) async fn broadcast(api: &Api, body: &[u8]) -> Result<Answer, Problem> {
+pub(super) async fn broadcast(api: &Api, caller: &Caller, body: &[u8]) -> Result<Answer, Problem> {
     let envelope = text(body, ErrorName::BadEnvelope)?;
     match to_all(envelope) {
-        Some(envelope) => api.publish_one(&envelope).await,
-        None => api.publish_one(envelope).await,
+        Some(envelope) => api.publish_one(caller, &envelope).await,
+        None => api.publish_one(caller, envelope).await,
     }
 }
 
@@ -359,8 +358,8 @@ pub(super) async fn broadcast(api: &Api, body: &[u8]) -> Result<Answer, Problem>
     request_body = EnvelopeShape,
     responses((status = 200, description = "It was accepted.", body = Published)),
 )]
-pub(super) async fn publish(api: &Api, body: &[u8]) -> Result<Answer, Problem> {
-    api.publish_one(text(body, ErrorName::BadEnvelope)?).await
+pub(super) async fn publish(api: &Api, caller: &Caller, body: &[u8]) -> Result<Answer, Problem> {
+    api.publish_one(caller, text(body, ErrorName::BadEnvelope)?).await
 }
 
 /// Publishes several at once, each for itself: one may be accepted and the next refused.
@@ -371,7 +370,11 @@ pub(super) async fn publish(api: &Api, body: &[u8]) -> Result<Answer, Problem> {
     request_body = ManyShape,
     responses((status = 200, description = "What came of each.", body = Results)),
 )]
-pub(super) async fn publish_many(api: &Api, body: &[u8]) -> Result<Answer, Problem> {
+pub(super) async fn publish_many(
+    api: &Api,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<Answer, Problem> {
     let envelopes = envelopes(body)?;
     let now_ms = api.clock.now().wall_ms;
     let items = envelopes.iter().map(|envelope| Item::read(envelope, now_ms));
@@ -381,7 +384,7 @@ pub(super) async fn publish_many(api: &Api, body: &[u8]) -> Result<Answer, Probl
     for item in items {
         places.push(item.map(|item| {
             let room = item.room.clone();
-            requests.push((api.router.room_home(&room), item.request()));
+            requests.push((api.router.room_home(&room), item.request(caller)));
             room
         }));
     }

@@ -6,6 +6,7 @@
 use super::body::Members;
 use super::rooms::of_room;
 use super::{Api, json, schema};
+use crate::audit::Affected;
 use crate::front::{Answer, Problem};
 use clarion_engine::mail::{ApiAnswer, ApiRequest, Target};
 use clarion_protocol::{ClientId, ErrorName, Refusal, RoomName};
@@ -93,7 +94,9 @@ fn sum(answers: impl IntoIterator<Item = ApiAnswer>) -> Result<Answer, Problem> 
         let ApiAnswer::Count(count) = answer else { return Err(super::wrong().into()) };
         sessions += count;
     }
-    Ok(json(&Count { sessions }))
+    let mut answer = json(&Count { sessions });
+    answer.extensions_mut().insert(Affected(sessions));
+    Ok(answer)
 }
 
 /// Closes connections with 4006; a client does not come back from that by itself.

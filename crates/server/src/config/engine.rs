@@ -130,6 +130,7 @@ impl Default for Limits {
             handshakes_per_s: 0,
             handshakes_per_s_per_ip: 0,
             requests_per_s_per_ip: 0,
+            requests_per_s_per_key: 0,
             exempt: vec!["127.0.0.0/8".into(), "::1/128".into()],
         }
     }

@@ -258,6 +258,7 @@ mod tests {
             ("[deflate]\nthreshold_bytes = -1", "deflate.threshold_bytes"),
             ("[limits]\nexempt = ['10.0.0.0/40']", "limits.exempt[0]"),
             ("[limits]\nconnections_per_ip = -1", "limits.connections_per_ip"),
+            ("[audit]\nfile_bytes = 1", "audit.file_bytes"),
             ("[bans]\nduration = '0s'", "bans.duration"),
             ("[log]\nlevel = 'loud'", "log.level"),
             ("[auth]\nguests = 'some'", "auth.guests"),

@@ -35,8 +35,10 @@ pub(crate) struct Settings {
     pub(crate) echo: bool,
     /// What this process calls itself in `/stats`. Default: the host's name.
     pub(crate) node: String,
-    /// The key for the HTTP API. Empty: one is made and kept in the data directory.
+    /// A key for the HTTP API that may do everything, beside those of the data directory. Empty: the
+    /// first start makes one.
     pub(crate) api_key: Secret,
+    pub(crate) audit: Audit,
     pub(crate) auth: Auth,
     pub(crate) origins: Origins,
     pub(crate) limits: Limits,
@@ -131,6 +133,8 @@ pub(crate) struct Limits {
     /// HTTP requests a second of one address that are neither handshakes nor probes, with bursts of
     /// as many; over it 429. 0: no limit.
     pub(crate) requests_per_s_per_ip: u32,
+    /// HTTP requests a second with one API key, with bursts of as many; over it 429. 0: no limit.
+    pub(crate) requests_per_s_per_key: u32,
     /// Networks to which nothing applies that is per address, nor bans: `10.0.0.0/8`.
     pub(crate) exempt: Vec<String>,
 }
@@ -238,6 +242,16 @@ pub(crate) struct Log {
     pub(crate) format: Format,
 }
 
+/// What is written of administrative actions beside the lines of the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Audit {
+    /// A JSON object a line is appended here. Empty: only the log has them.
+    pub(crate) file: PathBuf,
+    /// At this size, bytes, it is put aside with `.1` behind its name, where another may have been.
+    pub(crate) file_bytes: usize,
+}
+
 /// How important a line of the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -340,6 +354,7 @@ impl Default for Settings {
             echo: false,
             node: String::new(),
             api_key: Secret::default(),
+            audit: Audit::default(),
             auth: Auth::default(),
             origins: Origins::default(),
             limits: Limits::default(),
@@ -370,6 +385,12 @@ impl Default for Bans {
 impl Default for Shutdown {
     fn default() -> Self {
         Self { deadline: Span::from_ms(10_000) }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { file: PathBuf::new(), file_bytes: 64 << 20 }
     }
 }
 
@@ -493,6 +514,7 @@ impl Settings {
             ("limits.connections", limits.connections, 1),
             ("limits.http_connections", limits.http_connections, 1),
             ("limits.http_body_bytes", limits.http_body_bytes, 1_024),
+            ("audit.file_bytes", self.audit.file_bytes, 4_096),
         ] {
             if value < min {
                 return Err((name.into(), format!("must be at least {min}")));

@@ -81,7 +81,7 @@ struct Entry {
 
 /// A rate with bursts, as the time at which everything taken so far is paid for.
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket(u64);
+pub(crate) struct Bucket(u64);
 
 /// One connection of an address; counted until it is dropped, wherever that happens.
 #[derive(Debug)]
@@ -289,7 +289,7 @@ impl Entry {
 
 impl Bucket {
     /// Takes one, or says in how many seconds there will be one. A rate of 0 is no limit.
-    fn take(&mut self, per_s: u32, now_us: u64) -> Result<(), u32> {
+    pub(crate) fn take(&mut self, per_s: u32, now_us: u64) -> Result<(), u32> {
         if per_s == 0 {
             return Ok(());
         }

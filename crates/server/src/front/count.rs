@@ -57,12 +57,14 @@ pub(crate) enum Limit {
     HandshakesPerIp,
     /// Requests a second of one address.
     RequestsPerIp,
+    /// Requests a second with one API key.
+    RequestsPerKey,
     /// Not of `limits`: the address is banned.
     Bans,
 }
 
 impl Limit {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Connections, "connections"),
         (Self::HttpConnections, "http_connections"),
         (Self::HttpBodyBytes, "http_body_bytes"),
@@ -70,6 +72,7 @@ impl Limit {
         (Self::Handshakes, "handshakes_per_s"),
         (Self::HandshakesPerIp, "handshakes_per_s_per_ip"),
         (Self::RequestsPerIp, "requests_per_s_per_ip"),
+        (Self::RequestsPerKey, "requests_per_s_per_key"),
         (Self::Bans, "bans"),
     ];
 }

@@ -12,7 +12,7 @@ pub(crate) mod origin;
 mod refuse;
 mod upgrade;
 
-pub(crate) use addresses::{Addresses, Admission, Network};
+pub(crate) use addresses::{Addresses, Admission, Bucket, Network};
 pub(crate) use body::read_body;
 pub(crate) use count::{Counts, Gauge, Limit, Outcome, log_limit};
 pub(crate) use listen::{TURNS, bind, run};
@@ -89,11 +89,11 @@ impl Front {
             }
             "/ws" => self.upgrade(request, ends, Endpoint::Session, handoff),
             "/echo" if self.echo => self.upgrade(request, ends, Endpoint::Echo, handoff),
-            "/healthz" | "/readyz" => self.api.handle(request).await,
+            "/healthz" | "/readyz" => self.api.handle(request, ends.peer).await,
             path => {
                 self.check_rate(ends)?;
                 if Api::serves(path) {
-                    return self.api.handle(request).await;
+                    return self.api.handle(request, ends.peer).await;
                 }
                 match *request.method() {
                     Method::GET | Method::HEAD => file(path).ok_or_else(Problem::not_found),
