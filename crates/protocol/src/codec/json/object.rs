@@ -90,8 +90,12 @@ impl<'de, const N: usize> Visitor<'de> for ObjectVisitor<'_, N> {
     }
 }
 
-/// The members of one object whose names are data, in their order, as raw JSON text.
-pub(super) fn entries(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, serde_json::Error> {
+/// The members of one object whose names are data, in their order, as raw JSON text. A name can come
+/// more than once.
+///
+/// # Errors
+/// As [`Object::read`], but for what follows the object.
+pub fn entries(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, serde_json::Error> {
     struct Entries;
 
     impl<'de> Visitor<'de> for Entries {
