@@ -146,6 +146,14 @@ impl Builder {
         self
     }
 
+    /// Whether to acknowledge what was handled in `$user/<me>`: each publication there when the
+    /// readers of all [events](crate::Room::events) ask for the one behind it. Default true; with
+    /// false only [`Room::ack`](crate::Room::ack) does.
+    pub fn auto_ack(mut self, auto_ack: bool) -> Self {
+        self.options.auto_ack = auto_ack;
+        self
+    }
+
     /// Whether to offer compression to the server, which decides. Default true. It costs 350 KB of
     /// memory while it is used.
     pub fn compression(mut self, compression: bool) -> Self {

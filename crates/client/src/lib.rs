@@ -31,6 +31,34 @@
 //! then closed in order. Every call settles: by the server's answer, or by an error that says
 //! whose fault it is and whether to try again ([`CommandError`]).
 //!
+//! # What was missed, and the inbox
+//!
+//! ```no_run
+//! use clarion_client::{Client, Publication, RoomEvent};
+//!
+//! # fn save(_: &Publication) -> std::io::Result<()> { Ok(()) }
+//! # async fn example(token: String) -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("ws://127.0.0.1:8080/ws").token(token).build()?;
+//! let mut inbox = client.room("$user/ada").events();
+//! client.connect();
+//! while let Some(event) = inbox.next().await {
+//!     match event? {
+//!         // Acknowledged when this loop asks for the next event, so not if it ends here.
+//!         RoomEvent::Publication(publication) => save(&publication)?,
+//!         // Back after a lost connection: all that was missed follows.
+//!         RoomEvent::Recovered { from, to } => println!("{} new", (to + 1).saturating_sub(from)),
+//!         RoomEvent::Gap(gap) => println!("some will never come: {}", gap.reason),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What comes to `$user/<me>` while nobody is there waits in its log. A device without a position
+//! begins behind what was acknowledged, which is what the readers of [`Room::events`] have handled;
+//! [`Builder::auto_ack`] has the details. Guests have no such log.
+//!
 //! It is not on crates.io yet: depend on it by `path` or `git`. Connections are `ws://` so far. [`core`] is what the client decides, without a runtime; it is
 //! there without the feature `tokio`, too.
 
@@ -48,6 +76,8 @@ mod driver;
 mod endpoint;
 #[cfg(feature = "tokio")]
 mod events;
+#[cfg(feature = "tokio")]
+mod inbox;
 #[cfg(feature = "tokio")]
 mod link;
 #[cfg(feature = "tokio")]

@@ -124,11 +124,13 @@ impl Room {
         }
     }
 
-    /// In `$user/<me>`: everything up to here was handled.
+    /// In `$user/<me>`: everything up to here was handled. That is said by itself, unless something
+    /// was not handled or [`Builder::auto_ack`](crate::Builder::auto_ack) is false.
     ///
     /// # Errors
     /// The server refused it, or did not answer in time.
     pub fn ack(&self, position: &Position) -> Call<Result<(), CommandError>> {
+        self.handle.shared.acknowledged(&self.name, position);
         Call::new(&self.handle, |core, now| core.ack(&self.name, position, None, now), done)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clarion_protocol::Position;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -11,7 +12,8 @@ use crate::core::{
     CallId, ClientEvent, ClientState, CommandError, ConnId, Core, FetchId, Now, Outcome, Output,
     PublishError, RoomEvent, TokenReason,
 };
-use crate::events::Queue;
+use crate::events::{Owner, Queue};
+use crate::inbox::Inbox;
 use crate::link::Link;
 
 /// Rooms that the server made us join and whose events nobody has asked for yet.
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     /// For who waits for the client to stand somewhere.
     changed: Notify,
     start: Instant,
+    /// For streams, which do not keep it alive.
+    myself: Weak<Self>,
 }
 
 struct State {
@@ -55,13 +59,15 @@ struct State {
     client_events: Vec<Weak<Queue<ClientEvent>>>,
     room_events: BTreeMap<Arc<str>, Vec<Weak<Queue<RoomEvent>>>>,
     unclaimed: VecDeque<(Arc<str>, Arc<Queue<RoomEvent>>)>,
+    /// What is to be acknowledged; one, unless the user changes.
+    inboxes: HashMap<Arc<str>, Inbox>,
     /// No handle is left, or no driver.
     ended: bool,
 }
 
 impl Shared {
     pub(crate) fn new(core: Core) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|myself| Self {
             state: Mutex::new(State {
                 core,
                 calls: HashMap::new(),
@@ -71,11 +77,13 @@ impl Shared {
                 client_events: Vec::new(),
                 room_events: BTreeMap::new(),
                 unclaimed: VecDeque::new(),
+                inboxes: HashMap::new(),
                 ended: false,
             }),
             driver: Notify::new(),
             changed: Notify::new(),
             start: Instant::now(),
+            myself: myself.clone(),
         })
     }
 
@@ -132,7 +140,7 @@ impl Shared {
     }
 
     pub(crate) fn client_events(&self, capacity: usize) -> Arc<Queue<ClientEvent>> {
-        let queue = Queue::new(capacity);
+        let queue = Queue::new(capacity, None);
         let mut state = self.lock();
         if state.ended {
             queue.close();
@@ -149,7 +157,7 @@ impl Shared {
         {
             return queue;
         }
-        let queue = Queue::new(capacity);
+        let queue = Queue::new(capacity, Some(self.owner(room.into())));
         if state.ended {
             queue.close();
         }
@@ -157,6 +165,28 @@ impl Shared {
         listeners.retain(|it| it.strong_count() > 0);
         listeners.push(Arc::downgrade(&queue));
         queue
+    }
+
+    /// The application has acknowledged everything up to here.
+    pub(crate) fn acknowledged(&self, room: &str, position: &Position) {
+        if let Some(inbox) = self.lock().inboxes.get_mut(room) {
+            inbox.acknowledged(position);
+        }
+    }
+
+    /// Learns what the reader of a room's stream has handled.
+    fn owner(&self, room: Arc<str>) -> Owner<RoomEvent> {
+        let shared = self.myself.clone();
+        Box::new(move |number, reader| {
+            let Some(shared) = shared.upgrade() else { return };
+            let mut state = shared.lock();
+            let inbox = state.inboxes.get_mut(&room);
+            if let Some(position) = inbox.and_then(|inbox| inbox.handled(number, reader)) {
+                let now = shared.now();
+                state.core.handled(&room, &position, now);
+                shared.dispatch(&mut state, now);
+            }
+        })
     }
 
     /// Waits until `find` finds something.
@@ -298,7 +328,8 @@ impl Shared {
         match event {
             ClientEvent::State(_) => self.changed.notify_waiters(),
             ClientEvent::Room(room) if !state.client_events.is_empty() => {
-                let queue = Queue::new(UNCLAIMED_EVENTS_MAX);
+                let owner = self.owner(room.clone());
+                let queue = Queue::new(UNCLAIMED_EVENTS_MAX, Some(owner));
                 let listeners = state.room_events.entry(room.clone()).or_default();
                 listeners.push(Arc::downgrade(&queue));
                 state.unclaimed.push_back((room.clone(), queue));
@@ -310,7 +341,7 @@ impl Shared {
         }
         state.client_events.retain(|queue| match queue.upgrade() {
             Some(queue) => {
-                queue.push(event.clone(), 0);
+                queue.push(event.clone(), 0, None);
                 true
             }
             None => false,
@@ -323,20 +354,30 @@ impl Shared {
 }
 
 fn tell_room(state: &mut State, room: &Arc<str>, event: &RoomEvent) {
-    let size = match event {
-        RoomEvent::Publication(publication) => publication.payload.text().len(),
-        _ => 0,
+    let (size, position) = match event {
+        RoomEvent::Publication(it) => (it.payload.text().len(), it.position.as_ref()),
+        _ => (0, None),
     };
-    let Some(listeners) = state.room_events.get_mut(room) else { return };
-    listeners.retain(|queue| match queue.upgrade() {
-        Some(queue) => {
-            queue.push(event.clone(), size);
+    let position = position.filter(|_| state.core.acknowledges(room));
+    let mut inbox = position.map(|it| (it, state.inboxes.entry(room.clone()).or_default()));
+    let number = inbox.as_ref().map(|(_, inbox)| inbox.next_number());
+    let (mut readers, mut is_whole) = (Vec::new(), true);
+    if let Some(listeners) = state.room_events.get_mut(room) {
+        listeners.retain(|listener| {
+            let Some(queue) = listener.upgrade() else { return false };
+            let is_kept = queue.push(event.clone(), size, number);
+            is_whole &= is_kept;
+            if is_kept && number.is_some() {
+                readers.push(listener.clone());
+            }
             true
+        });
+        if listeners.is_empty() {
+            state.room_events.remove(room);
         }
-        None => false,
-    });
-    if listeners.is_empty() {
-        state.room_events.remove(room);
+    }
+    if let Some((position, inbox)) = &mut inbox {
+        inbox.delivered(position.clone(), readers, is_whole);
     }
 }
 

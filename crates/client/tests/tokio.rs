@@ -592,3 +592,147 @@ fn every_call_settles_when_the_runtime_of_the_client_is_gone() {
         });
     }
 }
+
+const INBOX: &str = "$user/u1";
+
+/// A client in its inbox, and the server's end.
+async fn inbox(listener: &Listener) -> (Client, Events<RoomEvent>, Peer) {
+    let client = listener.client();
+    let events = client.room(INBOX).events();
+    let (mut peer, _) = listener.welcome().await;
+    let joined = json!({"epoch": "e", "offset": 0, "from": 1, "recovered": false});
+    peer.say("$joined", joined, json!({"room": INBOX})).await;
+    (client, events, peer)
+}
+
+async fn deliver(peer: &mut Peer, offset: u64) {
+    let metadata = json!({"room": INBOX, "epoch": "e", "offset": offset});
+    peer.say("x", json!(offset), metadata).await;
+}
+
+/// Reads up to the publication with this offset.
+async fn read_to(events: &mut Events<RoomEvent>, offset: u64) {
+    loop {
+        if let Ok(RoomEvent::Publication(it)) = soon(events.next()).await.expect("an event")
+            && it.position.as_ref().is_some_and(|it| it.offset == offset)
+        {
+            return;
+        }
+    }
+}
+
+/// Asks for the next event, does not wait for it, and lets the client do what follows.
+async fn ask(events: &mut Events<RoomEvent>) {
+    assert!(timeout(Duration::ZERO, events.next()).await.is_err(), "there was an event");
+}
+
+/// The next message is the answer to a `$ping` that is sent now, so there was no `$ack` before it.
+async fn nothing_was_said(client: &Client, peer: &mut Peer) {
+    let ping = client.ping();
+    let message = peer.next("$ping").await;
+    peer.say("$pong", json!(null), json!({"id": message["metadata"]["id"]})).await;
+    soon(ping).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_handled_is_acknowledged_when_the_reader_goes_on() {
+    let listener = Listener::new().await;
+    let (client, mut events, mut peer) = inbox(&listener).await;
+    deliver(&mut peer, 1).await;
+    read_to(&mut events, 1).await;
+    nothing_was_said(&client, &mut peer).await;
+    ask(&mut events).await;
+    let ack = peer.next("$ack").await;
+    assert_eq!(ack["payload"], json!({"epoch": "e", "offset": 1}));
+    assert_eq!(ack["metadata"]["room"], INBOX);
+    // Elsewhere nothing is acknowledged.
+    peer.reply(&ack, json!({})).await;
+    let mut elsewhere = client.room("a").events();
+    let join = client.room("a").join().send();
+    let message = peer.next("$join").await;
+    peer.reply(&message, json!({"epoch": "e", "offset": 0, "from": 1})).await;
+    soon(join).await.unwrap();
+    peer.say("x", json!(1), json!({"room": "a", "epoch": "e", "offset": 1})).await;
+    read_to(&mut elsewhere, 1).await;
+    ask(&mut elsewhere).await;
+    nothing_was_said(&client, &mut peer).await;
+}
+
+#[tokio::test]
+async fn every_reader_has_to_go_on() {
+    let listener = Listener::new().await;
+    let (client, mut first, mut peer) = inbox(&listener).await;
+    let mut second = client.room(INBOX).events();
+    deliver(&mut peer, 1).await;
+    deliver(&mut peer, 2).await;
+    read_to(&mut first, 2).await;
+    ask(&mut first).await;
+    nothing_was_said(&client, &mut peer).await;
+    read_to(&mut second, 2).await;
+    assert_eq!(peer.next("$ack").await["payload"]["offset"], 1);
+}
+
+#[tokio::test]
+async fn reader_that_gives_up_stops_acknowledging_until_the_application_does_it() {
+    let listener = Listener::new().await;
+    let (client, mut events, mut peer) = inbox(&listener).await;
+    deliver(&mut peer, 1).await;
+    read_to(&mut events, 1).await;
+    drop(events);
+    let room = client.room(INBOX);
+    let mut events = room.events();
+    deliver(&mut peer, 2).await;
+    read_to(&mut events, 2).await;
+    ask(&mut events).await;
+    nothing_was_said(&client, &mut peer).await;
+    let call = room.ack(&room.position().unwrap());
+    let ack = peer.next("$ack").await;
+    peer.reply(&ack, json!({})).await;
+    soon(call).await.unwrap();
+    deliver(&mut peer, 3).await;
+    read_to(&mut events, 3).await;
+    ask(&mut events).await;
+    assert_eq!(peer.next("$ack").await["payload"]["offset"], 3);
+}
+
+#[tokio::test]
+async fn what_nobody_heard_is_not_acknowledged() {
+    let listener = Listener::new().await;
+    let (client, events, mut peer) = inbox(&listener).await;
+    drop(events);
+    deliver(&mut peer, 1).await;
+    nothing_was_said(&client, &mut peer).await;
+    let mut events = client.room(INBOX).events();
+    deliver(&mut peer, 2).await;
+    read_to(&mut events, 2).await;
+    ask(&mut events).await;
+    nothing_was_said(&client, &mut peer).await;
+}
+
+#[tokio::test]
+async fn what_a_stream_did_not_keep_is_not_acknowledged_but_what_was_before_it() {
+    let listener = Listener::new().await;
+    let (client, mut events, mut peer) = inbox(&listener).await;
+    // By then it has joined, and the next stream begins with the first publication.
+    nothing_was_said(&client, &mut peer).await;
+    let mut short = client.room(INBOX).events_with(2);
+    for offset in 1..=4 {
+        deliver(&mut peer, offset).await;
+    }
+    read_to(&mut events, 4).await;
+    ask(&mut events).await;
+    read_to(&mut short, 2).await;
+    assert_eq!(soon(short.next()).await, Some(Err(Lagged(2))));
+    let ack = peer.next("$ack").await;
+    assert_eq!(ack["payload"]["offset"], 1);
+    peer.reply(&ack, json!({})).await;
+    let ack = peer.next("$ack").await;
+    assert_eq!(ack["payload"]["offset"], 2);
+    peer.reply(&ack, json!({})).await;
+    deliver(&mut peer, 5).await;
+    read_to(&mut events, 5).await;
+    read_to(&mut short, 5).await;
+    ask(&mut events).await;
+    ask(&mut short).await;
+    nothing_was_said(&client, &mut peer).await;
+}

@@ -180,8 +180,8 @@ export class Room<Events extends object = AnyEvents> {
    */
   async ack(position = this.position, options?: CallOptions): Promise<void> {
     if (!position) return;
-    await this.#request('$ack', position, options);
     this.membership.acknowledged(position);
+    await this.#request('$ack', position, options);
   }
 
   #request<T>(type: string, payload: unknown, options: CallOptions = {}): Promise<T> {

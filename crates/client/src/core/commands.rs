@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use clarion_protocol::Position;
+
 use super::output::{CallId, Output};
 
 /// One connection, of all that a client has in its life.
@@ -23,6 +25,8 @@ pub(super) enum Owner {
     Join(Arc<str>),
     /// With whoever asked, unless it was the SDK itself.
     Leave(Arc<str>, Option<CallId>),
+    /// The room, for what was handled up to this position.
+    Ack(Arc<str>, Position),
     Refresh,
     /// Nobody: presence state that is set again.
     Nobody,
@@ -42,7 +46,7 @@ impl Owner {
             | Self::Publish(call)
             | Self::Ephemeral(call) => Some(*call),
             Self::Leave(_, call) => *call,
-            Self::Join(_) | Self::Refresh | Self::Nobody => None,
+            Self::Join(_) | Self::Ack(..) | Self::Refresh | Self::Nobody => None,
         }
     }
 }
@@ -138,12 +142,24 @@ impl Commands {
         self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms)
     }
 
-    /// There is a connection: sends what waited for one.
-    pub(super) fn attach(&mut self, conn: ConnId, out: &mut VecDeque<Output>) {
+    /// There is a connection: sends what waited for one, and gives back what is longer than its
+    /// server takes.
+    pub(super) fn attach(
+        &mut self,
+        conn: ConnId,
+        message_bytes: u64,
+        out: &mut VecDeque<Output>,
+    ) -> Vec<(u64, Owner)> {
         self.conn = Some(conn);
-        for pending in self.pending.values_mut() {
-            pending.transmit(conn, out);
+        let mut too_large = Vec::new();
+        for (id, pending) in &mut self.pending {
+            if message_bytes > 0 && pending.text.len() as u64 > message_bytes {
+                too_large.push(*id);
+            } else {
+                pending.transmit(conn, out);
+            }
         }
+        too_large.into_iter().filter_map(|id| Some((id, self.take(id)?))).collect()
     }
 
     /// The connection is gone: gives back what was sent on it, in that order, and keeps the rest.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::backoff::Backoff;
 use super::codec::{self, Metadata};
 use super::commands::{Commands, Owner};
 use super::errors::{ClientError, CommandError};
@@ -43,6 +44,14 @@ impl Cx {
             let metadata = Metadata { room: Some(room), id: Some(id), ..Metadata::default() };
             codec::encode(kind, payload, metadata)
         })
+    }
+
+    /// How long to wait before what failed by `error` is tried again, in milliseconds.
+    pub(super) fn backoff_ms(&mut self, backoff: &mut Backoff, error: &CommandError) -> u64 {
+        let Options { backoff_base_ms, backoff_cap_ms, .. } = self.options;
+        let floor_ms = error.retry_after().map_or(0, |wait| wait.as_millis() as u64);
+        let jitter_ms = backoff.next_ms(&mut self.random, backoff_base_ms, backoff_cap_ms);
+        floor_ms.saturating_add(jitter_ms)
     }
 
     pub(super) fn report(&mut self, error: ClientError) {

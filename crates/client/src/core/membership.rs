@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clarion_protocol::{ErrorName, Position};
 
+use super::acks::Acks;
 use super::backoff::Backoff;
 use super::codec::{self, Gap, Joined, Json, MembersChange, Metadata, Publication};
 use super::commands::Owner;
@@ -66,6 +67,7 @@ pub(super) struct Membership {
     retry_at_ms: Option<u64>,
     /// Calls of `join` that wait, with their time.
     waiters: Vec<(CallId, u64)>,
+    acks: Acks,
 }
 
 impl Membership {
@@ -85,6 +87,7 @@ impl Membership {
             backoff: Backoff::default(),
             retry_at_ms: None,
             waiters: Vec::new(),
+            acks: Acks::default(),
         }
     }
 
@@ -157,6 +160,25 @@ impl Membership {
         self.presence = Some(state);
     }
 
+    /// In `$user/<me>`: everything up to here was handled.
+    pub(super) fn handled(&mut self, position: &Position, cx: &mut Cx) {
+        self.acks.handled(position);
+        if self.status.state == RoomState::Joined {
+            self.acks.say(&self.room, cx);
+        }
+    }
+
+    /// The `$ack` with this id, of `said`, was answered, or will not be.
+    pub(super) fn acked(
+        &mut self,
+        id: u64,
+        said: &Position,
+        result: Result<(), CommandError>,
+        cx: &mut Cx,
+    ) {
+        self.acks.answered(id, said, result, &self.room, cx);
+    }
+
     /// The entry for `$hello.rooms`, which from now on is what is awaited.
     pub(super) fn hello(&mut self, cx: &mut Cx) -> Option<String> {
         if self.is_managed() {
@@ -185,6 +207,7 @@ impl Membership {
     pub(super) fn dropped(&mut self, why: &Status<ClientState>, cx: &mut Cx) {
         self.awaiting = None;
         self.retry_at_ms = None;
+        self.acks.dropped();
         if let Some(id) = self.leaving.take()
             && let Some(Owner::Leave(_, Some(call))) = cx.commands.take(id)
         {
@@ -302,7 +325,8 @@ impl Membership {
     }
 
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {
-        self.waiters.iter().map(|(_, deadline_ms)| *deadline_ms).chain(self.retry_at_ms).min()
+        let waiters = self.waiters.iter().map(|(_, deadline_ms)| *deadline_ms);
+        waiters.chain(self.retry_at_ms).chain(self.acks.next_deadline_ms()).min()
     }
 
     pub(super) fn on_tick(&mut self, cx: &mut Cx) {
@@ -316,6 +340,7 @@ impl Membership {
             self.transition(Status::new(RoomState::Joining, reason).code(code).retrying(), cx);
             self.send(cx);
         }
+        self.acks.on_tick(&self.room, cx);
     }
 
     fn send(&mut self, cx: &mut Cx) {
@@ -365,6 +390,7 @@ impl Membership {
             let event = RoomEvent::Recovered { from, to: head.offset };
             self.tell(event, cx);
         }
+        self.acks.say(&self.room, cx);
         for (call, _) in std::mem::take(&mut self.waiters) {
             cx.done(call, Ok(Outcome::Done));
         }
@@ -397,10 +423,7 @@ impl Membership {
             self.end(Status::new(RoomState::Left, reason).code(code), error, cx);
             return;
         }
-        let (base_ms, cap_ms) = (cx.options.backoff_base_ms, cx.options.backoff_cap_ms);
-        let floor_ms = error.retry_after().map_or(0, |wait| wait.as_millis() as u64);
-        let jitter_ms = self.backoff.next_ms(&mut cx.random, base_ms, cap_ms);
-        let wait_ms = floor_ms.saturating_add(jitter_ms);
+        let wait_ms = cx.backoff_ms(&mut self.backoff, error);
         self.retry_at_ms = Some(cx.now.mono_ms.saturating_add(wait_ms));
         self.transition(
             Status::new(RoomState::Joining, reason).code(code).retry_in_ms(wait_ms),

@@ -15,6 +15,7 @@
 //!
 //! The words, states and files are those of the other SDKs.
 
+mod acks;
 mod backoff;
 mod client;
 pub mod codec;

@@ -15,6 +15,8 @@ pub struct Options {
     pub backoff_base_ms: u64,
     /// Upper bound of every wait before a try. Default 20,000.
     pub backoff_cap_ms: u64,
+    /// Acknowledges what was handled in `$user/<me>`. Default true.
+    pub auto_ack: bool,
     /// Bounds of what waits for a connection.
     pub outbox: OutboxLimits,
     /// Shown to the server.
@@ -33,6 +35,7 @@ impl Default for Options {
             heartbeat_timeout_ms: 10_000,
             backoff_base_ms: 500,
             backoff_cap_ms: 20_000,
+            auto_ack: true,
             outbox: OutboxLimits::default(),
             token: None,
             can_fetch_token: false,

@@ -1,5 +1,6 @@
 //! The core in virtual time, against a server that the test plays.
 
+mod acks;
 mod client;
 mod credentials;
 mod frames;

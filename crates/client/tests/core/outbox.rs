@@ -1,7 +1,7 @@
 //! Publications on their way.
 
 use clarion_client::core::codec::Json;
-use clarion_client::core::{Options, OutboxLimits, PublishOptions};
+use clarion_client::core::{MembersOptions, Options, OutboxLimits, PublishOptions};
 use serde_json::json;
 
 use crate::world::{Ended, World};
@@ -285,4 +285,20 @@ fn publications_in_flight_are_bounded_and_leave_room_for_commands() {
             .enumerate()
             .all(|(n, call)| n % 3 == 0 || world.error_name(*call) == "timeout")
     );
+}
+
+#[test]
+fn command_over_a_limit_that_was_not_known_yet_is_refused_before_it_is_sent() {
+    let mut world = World::new();
+    let options = MembersOptions { after: Some("y".repeat(1_000)), limit: None };
+    let large = world.core.list_members("a", &options, None, world.now);
+    let small = world.core.ping(None, world.now);
+    let publication = world.publish("a", "y".repeat(1_000));
+    world.connect();
+    world.welcome(json!({"limits": {"message_bytes": 500}}));
+    world.next("$ping");
+    assert!(world.sent.is_empty());
+    assert_eq!(world.error_name(large), "too_large");
+    assert_eq!(world.error_name(publication), "too_large");
+    assert_eq!(world.error_name(small), "(waits)");
 }

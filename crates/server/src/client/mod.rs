@@ -26,8 +26,10 @@ pub(crate) struct Connect {
 
 impl Connect {
     fn builder(self) -> Builder {
-        let builder =
-            Client::builder(self.url).sdk(concat!("clarion-cli/", env!("CARGO_PKG_VERSION")));
+        let builder = Client::builder(self.url)
+            .sdk(concat!("clarion-cli/", env!("CARGO_PKG_VERSION")))
+            // Whoever looks into somebody's inbox has not handled it for them.
+            .auto_ack(false);
         match self.token {
             Some(token) => builder.token(token),
             None => builder,

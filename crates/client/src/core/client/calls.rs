@@ -119,7 +119,26 @@ impl Core {
         call
     }
 
-    /// In `$user/<me>`: everything up to here was handled.
+    /// Whether this is `$user/<me>`, and what is handled there is to be told by
+    /// [`handled`](Self::handled).
+    pub fn acknowledges(&self, room: &str) -> bool {
+        let user = self.session.as_ref().map(|session| &*session.user);
+        self.cx.options.auto_ack && room.strip_prefix("$user/").is_some_and(|id| Some(id) == user)
+    }
+
+    /// In a room that [`acknowledges`](Self::acknowledges): the application has handled everything
+    /// up to here. That is said to the server, now or after the next join, by one `$ack` at a time.
+    pub fn handled(&mut self, room: &str, position: &Position, now: Now) {
+        self.cx.now = now;
+        if self.acknowledges(room)
+            && let Some(membership) = self.rooms.get_mut(room)
+        {
+            membership.handled(position, &mut self.cx);
+        }
+    }
+
+    /// In `$user/<me>`: everything up to here was handled. Who calls [`handled`](Self::handled) need
+    /// not.
     pub fn ack(
         &mut self,
         room: &str,

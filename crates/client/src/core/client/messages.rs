@@ -41,7 +41,10 @@ impl Core {
         self.cx.connected = true;
         let reason = if resumed { "resumed" } else { "welcome" };
         self.transition(Status::new(ClientState::Connected, reason));
-        self.cx.commands.attach(conn, &mut self.cx.out);
+        let limit = limits.message_bytes;
+        for (id, owner) in self.cx.commands.attach(conn, limit, &mut self.cx.out) {
+            self.settled(id, owner, Err(CommandError::too_large(limit)));
+        }
         for membership in self.rooms.values_mut() {
             membership.connected(&mut self.cx);
         }

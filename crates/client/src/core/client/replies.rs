@@ -49,6 +49,11 @@ impl Core {
                     membership.left(id, call, result, cx);
                 }
             }
+            Owner::Ack(room, said) => {
+                if let Some(membership) = self.rooms.get_mut(&room) {
+                    membership.acked(id, &said, result.map(|_| ()), cx);
+                }
+            }
             Owner::Refresh => self.refreshed(result),
             Owner::Nobody => {}
         }
