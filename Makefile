@@ -20,11 +20,14 @@ PYTHON := .venv/bin/python
 ruff = $(PYTHON) -m ruff check --quiet $(1) && $(PYTHON) -m ruff format --quiet --check $(1)
 
 # Which binary the tests start. For them only: the server takes no setting that it does not know.
-test-blackbox test-autobahn test-browser conformance: export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
+test-blackbox test-crash test-autobahn test-browser conformance crash: export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
 
 # How long each target is fuzzed, and which.
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= frames handshake deflate envelope calls shards
+
+# How often `make crash` kills the server: it takes a few minutes.
+CRASH_ROUNDS ?= 200
 
 ADDRESS ?= 127.0.0.1:8080
 DATA ?= data
@@ -72,7 +75,7 @@ check: ## Format, lints, and all tests of the crates: what to run before every c
 	cargo test $(LOCKED) --quiet --workspace
 
 .PHONY: test
-test: check test-sdk test-web test-blackbox test-autobahn test-browser ## Everything that has to pass.
+test: check test-sdk test-web test-blackbox test-crash test-autobahn test-browser ## Everything that has to pass.
 	@cat .cache/results/*
 
 .PHONY: debug
@@ -95,6 +98,11 @@ test-blackbox: debug ## The real binary, through its sockets.
 	$(call ruff,tests) && $(call ruff,--config tests/ruff.toml scripts/sentences)
 	$(PYTHON) -m pytest tests/blackbox
 
+.PHONY: test-crash
+test-crash: debug
+	@scripts/bootstrap python
+	$(PYTHON) -m pytest tests/crash
+
 .PHONY: test-autobahn
 test-autobahn: debug autobahn-client
 	@scripts/bootstrap autobahn
@@ -115,6 +123,11 @@ conformance: debug autobahn-client ## All of Autobahn, both roles; half an hour.
 	@scripts/bootstrap autobahn
 	$(PYTHON) tests/conformance/autobahn/conformance.py server
 	$(PYTHON) tests/conformance/autobahn/conformance.py client --client $(TARGET)/debug/examples/autobahn_client
+
+.PHONY: crash
+crash: debug ## Kill the server CRASH_ROUNDS times under load, and check what its clients saw.
+	@scripts/bootstrap python
+	$(PYTHON) tests/crash/crash.py --rounds $(CRASH_ROUNDS)
 
 .PHONY: fuzz
 fuzz: ## Fuzz: ten minutes for each of FUZZ_TARGETS, or FUZZ_SECONDS.

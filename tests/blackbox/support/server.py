@@ -42,7 +42,7 @@ class Server:
     def start(self):
         for attempt in range(3):
             self.port = self.port or free_port()
-            self._spawn()
+            self.spawn()
             try:
                 self.wait_ready()
             except PortTaken:
@@ -53,7 +53,7 @@ class Server:
             return self
         return None
 
-    def _spawn(self):
+    def spawn(self):
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "clarion.toml"
         config.write_text(toml(self.settings))
