@@ -1,11 +1,13 @@
 """Rooms whose log survives the process: what was acknowledged is there after kill -9."""
 
+import json
 import os
+import stat
 import subprocess
 
 import pytest
 
-from support.server import run, wait_until
+from support.server import BINARY, Server, run, wait_until
 
 DURABLE = {"rooms": [{"match": "kept/**", "log": "durable"}], "limits": {"publish_per_s": 0}}
 
@@ -145,3 +147,106 @@ def test_a_full_disk_is_unavailable_and_heals(start, connect, tmp_path):
         server.stop()
     finally:
         subprocess.run(["umount", "-l", disk], check=False)
+
+
+def store(server, *command, status=0):
+    """`clarion store` on the server's data directory: standard output and standard error."""
+    done, out, error = run("store", *command, "--data-dir", server.directory / "data")
+    assert done == status, (out, error)
+    return out, error
+
+
+def test_what_a_running_server_exports_is_another_servers_under_new_epochs(
+    start, connect, tmp_path
+):
+    server = start(DURABLE)
+    ada = connect(server)
+    for n in range(5):
+        ada.publish("kept/a", {"n": n, "text": "eins\nzwei"})
+    position = {"epoch": ada.join("kept/a")["epoch"], "offset": 2}
+    out, error = store(server, "export", "-")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [next(iter(line)) for line in lines] == ["export", "room", *["publication"] * 5, "end"]
+    assert error == "1 rooms, 5 publications, 0 keys, 0 revocations, 0 users in groups\n"
+    file = tmp_path / "lines"
+    store(server, "export", file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "exists" in store(server, "export", file, status=1)[1]
+    assert "in use" in store(server, "import", file, status=1)[1]
+
+    for keep in (False, True):
+        other = Server(tmp_path / f"other-{keep}", DURABLE)
+        store(other, "import", file, *(["--keep-epochs"] if keep else []))
+        assert "there already" in store(other, "import", file, status=1)[1]
+        other.start()
+        bob = connect(other)
+        joined = bob.join("kept/a", after=position, last=5)
+        assert joined["recovered"] is keep
+        assert (joined["epoch"] == position["epoch"]) is keep
+        assert joined["offset"] == 5
+        got = bob.publications("kept/a", 3 if keep else 5)
+        assert got[-1]["payload"] == {"n": 4, "text": "eins\nzwei"}
+        assert bob.publish("kept/a", "more")["offset"] == 6
+        bob.close()
+        other.stop()
+
+
+def test_a_backup_is_refused_until_it_is_a_store_of_its_own(start, connect, tmp_path):
+    server = start(DURABLE)
+    ada = connect(server)
+    first = ada.publish("kept/a", 1)
+    copy = tmp_path / "backup"
+    store(server, "backup", copy)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert "exists" in store(server, "backup", copy, status=1)[1]
+    ada.publish("kept/a", 2)
+
+    other = Server(tmp_path / "other", DURABLE)
+    data = tmp_path / "other" / "data"
+    data.mkdir(parents=True)
+    copy.rename(data / "clarion.db")
+    config = tmp_path / "other" / "clarion.toml"
+    config.write_text('[[rooms]]\nmatch = "kept/**"\nlog = "durable"\n')
+    status, _, error = run(
+        *("serve", "--config", config, "--listen", "127.0.0.1:0", "--data-dir", data)
+    )
+    assert (status, "clarion store check --repair" in error) == (1, True)
+    store(other, "check", "--repair")
+    other.start()
+    bob = connect(other)
+    again = bob.publish("kept/a", 3)
+    assert again["offset"] == 2
+    assert again["epoch"] != first["epoch"]
+    bob.close()
+    other.stop()
+
+
+def test_an_import_that_is_killed_leaves_nothing_that_is_taken_for_a_store(start, tmp_path):
+    server = start(DURABLE)
+    for n in range(3):
+        server.api("/v1/publish", {"type": "m", "payload": n, "metadata": {"room": "kept/a"}})
+    lines, _ = store(server, "export", "-")
+    other = Server(tmp_path / "other", DURABLE)
+    data = tmp_path / "other" / "data"
+    command = [BINARY, "store", "import", "-", "--data-dir", data]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as half:
+        # Without the last line, it waits.
+        half.stdin.write("".join(lines.splitlines(keepends=True)[:-1]).encode())
+        half.stdin.flush()
+        wait_until((data / "clarion.import" / "clarion.db").exists, "the draft")
+        half.kill()
+    assert not (data / "clarion.db").exists()
+    other.start()
+    page = other.get("/v1/history?room=kept/a", key=other.api_key)
+    assert json.loads(page[1])["publications"] == []
+    other.stop()
+    for name in data.glob("clarion.db*"):
+        name.unlink()
+    status, _, error = run("store", "import", tmp_path / "nothing", "--data-dir", data)
+    assert (status, "nothing: No such file" in error) == (1, True)
+    (tmp_path / "lines").write_text(lines)
+    store(other, "import", tmp_path / "lines")
+    assert not (data / "clarion.import").exists()
+    other.start()
+    assert other.api("/v1/history?room=kept/a")["offset"] == 3
+    other.stop()

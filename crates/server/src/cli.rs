@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// Make, list, rotate and revoke keys for the HTTP API, also while the server runs.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Look after the file of durable rooms.
+    /// Look after the file of durable rooms: check, export, import, back up.
     #[command(subcommand)]
     Store(StoreCommand),
     Sub(SubArgs),

@@ -52,7 +52,7 @@ pub fn check(dir: &Path) -> Result<Checked, OpenError> {
 ///
 /// Logs keep their publications up to the first that cannot be read. As they may have lost their
 /// ends, each gets a new epoch, made by `epoch`, so clients learn that there is a gap.
-/// Idempotency keys, which are of an epoch, are not kept; acknowledged offsets neither.
+/// Idempotency keys, which are of an epoch, are not kept. Acknowledged offsets are, since places stay.
 ///
 /// # Errors
 /// If a server uses the directory, if there is such a file already, or if the new one cannot be written.
@@ -97,7 +97,7 @@ pub fn repair(
     Ok((aside, rescued))
 }
 
-fn open_to_read(path: &Path) -> Result<Connection, OpenError> {
+pub(crate) fn open_to_read(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
         let connection = Connection::open_with_flags(path, flags)?;
@@ -194,9 +194,11 @@ fn rescue(
             rescued.findings.push(format!("a room's name is no name: {name:.60}"));
             continue;
         };
-        let age_ms = from
-            .query_row("SELECT age_ms FROM rooms WHERE id = ?1", params![id], |row| row.get(0))
-            .unwrap_or(clarion_store::LogLimits::default().age_ms as i64);
+        let (age_ms, acked) = from
+            .query_row("SELECT age_ms, acked FROM rooms WHERE id = ?1", params![id], |row| {
+                Ok((unsigned(row.get(0)?)?, unsigned(row.get(1)?)?))
+            })
+            .unwrap_or((clarion_store::LogLimits::default().age_ms, 0));
         let mut room = match Room::create(&transaction, &name, &epoch()) {
             Ok(room) => room,
             // Damaged indices can show a room twice.
@@ -222,7 +224,8 @@ fn rescue(
             writer::insert(&transaction, &room, &publication)?;
             rescued.publications += 1;
         }
-        room.save(&transaction, Some(unsigned(age_ms)?), newest_ms)?;
+        room.acked = acked.min(room.head);
+        room.save(&transaction, Some(age_ms), newest_ms)?;
         rescued.rooms += 1;
     }
     let sql = "SELECT subject, until_ms FROM revocations";
@@ -231,6 +234,14 @@ fn rescue(
     });
     for revocation in revocations {
         transaction.execute("INSERT OR IGNORE INTO revocations VALUES (?1, ?2)", revocation)?;
+    }
+    if schema::has_groups(from).unwrap_or_default() {
+        let members = readable(from, "SELECT name, user FROM groups", &mut rescued, |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        });
+        for member in members {
+            transaction.execute("INSERT OR IGNORE INTO groups VALUES (?1, ?2)", member)?;
+        }
     }
     transaction.commit()?;
     rescued.findings.truncate(FINDINGS_MAX);

@@ -38,6 +38,11 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// The file is a backup, which lacks what came after it.
+    Backup {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is damaged.
     Corrupt {
         /// The file.
@@ -94,6 +99,12 @@ impl fmt::Display for OpenError {
             Self::Stranger { path } => {
                 write!(f, "{} is a database, but not one of clarion's", path.display())
             }
+            Self::Backup { path } => write!(
+                f,
+                "{} is a backup; `clarion store check --repair` makes a store of it, whose rooms have \
+                 new epochs, since what came after it is lost",
+                path.display()
+            ),
             Self::Corrupt { path, what } => write!(
                 f,
                 "{} is damaged ({what}); `clarion store check` shows what is wrong, and \

@@ -9,6 +9,8 @@
 //! The file is in WAL mode with `synchronous=FULL`: a commit returns when the disk has it. What is in
 //! it, and how to look at it, is in `docs/storage.md`.
 //!
+//! [`backup`], [`export`] and [`import`] move all of it elsewhere.
+//!
 //! What this is not: the contract, which is in `clarion-store`, together with what tests it.
 
 mod check;
@@ -20,6 +22,7 @@ mod rooms;
 mod schema;
 mod store;
 mod threads;
+mod transfer;
 mod trim;
 mod writer;
 
@@ -27,6 +30,7 @@ pub use check::{Checked, check, repair};
 pub use error::OpenError;
 pub use health::{COMMIT_BOUNDS_NS, Counters, Health};
 pub use store::{Clock, Options, Sink, SqliteStore};
+pub use transfer::{Epochs, TransferError, Transferred, backup, export, import};
 
 /// The file in the data directory.
 pub const FILE: &str = "clarion.db";

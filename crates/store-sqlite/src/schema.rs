@@ -13,9 +13,12 @@ use std::time::Duration;
 
 /// "CLRN": this file is ours.
 const APPLICATION_ID: i32 = 0x434c_524e;
+/// "CLRB": a copy of one of ours, which is behind it.
+const BACKUP_ID: i32 = 0x434c_5242;
 
 /// Each brings a file from its index to the next version.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE rooms (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL UNIQUE,
@@ -63,7 +66,16 @@ const MIGRATIONS: [&str; 1] = ["
     ) STRICT, WITHOUT ROWID;
     -- Written to find out whether the file can be written.
     CREATE TABLE probe (id INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL) STRICT;
-"];
+",
+    "
+    -- Users whom the HTTP API put into groups.
+    CREATE TABLE groups (
+        name TEXT NOT NULL,
+        user TEXT NOT NULL,
+        PRIMARY KEY (name, user)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Makes the file if there is none, readable by its owner only, and brings it up to date.
 pub(crate) fn prepare(dir: &Path, busy: Duration) -> Result<(), OpenError> {
@@ -115,12 +127,41 @@ pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", (), |row| row.get(0))
 }
 
+fn application_id(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.query_row("PRAGMA application_id", (), |row| row.get(0))
+}
+
+/// Whether a file of an older server, which may be running, has groups already.
+pub(crate) fn has_groups(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(version(connection)? >= 2)
+}
+
+/// Whether what is in the file can be read here, a backup included; nothing is changed.
+pub(crate) fn check_readable(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite = |error| OpenError::sqlite(path, &error);
+    if ![APPLICATION_ID, BACKUP_ID].contains(&application_id(connection).map_err(sqlite)?) {
+        return Err(OpenError::Stranger { path: path.into() });
+    }
+    let (found, known) = (version(connection).map_err(sqlite)?, MIGRATIONS.len() as i64);
+    if found > known {
+        return Err(OpenError::Newer { path: path.into(), found, known });
+    }
+    Ok(())
+}
+
+/// Makes sure that no server takes a copy for the store itself.
+pub(crate) fn mark_as_backup(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "application_id", BACKUP_ID)
+}
+
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let sqlite = |error| OpenError::sqlite(path, &error);
     let known = MIGRATIONS.len() as i64;
     let found = version(connection).map_err(sqlite)?;
-    let owner: i32 =
-        connection.query_row("PRAGMA application_id", (), |row| row.get(0)).map_err(sqlite)?;
+    let owner = application_id(connection).map_err(sqlite)?;
+    if owner == BACKUP_ID {
+        return Err(OpenError::Backup { path: path.into() });
+    }
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))
         .map_err(sqlite)?;
