@@ -72,6 +72,9 @@ pub struct Limits {
     pub graces: usize,
     /// Publications in one page of `$history`; more are not given. Default 100.
     pub page: u32,
+    /// What the logs in memory of all workers take together, bytes; over it the largest are trimmed.
+    /// Default 1 GiB.
+    pub log_bytes: usize,
     /// Rooms with this worker as their home; over it 503 for whoever wants a new one.
     /// Default 100,000.
     pub homes: usize,
@@ -107,6 +110,7 @@ impl Default for Limits {
             members: 1_000_000,
             graces: 50_000,
             page: 100,
+            log_bytes: 1 << 30,
             homes: 100_000,
             group_users: 1_000_000,
             handshake_ms: 10_000,

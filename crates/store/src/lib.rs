@@ -26,6 +26,7 @@ mod completion;
 pub mod conformance;
 mod memory;
 mod request;
+mod sizes;
 
 pub use completion::{Appended, Completion, Page, Revocation, Revocations, Standing, StoreError};
 pub use memory::MemoryStore;

@@ -4,6 +4,7 @@
 //! thing that keeps the contract.
 
 use crate::request::weight;
+use crate::sizes::{Counted, KEY_BYTES, LOG_BYTES, PUBLICATION_BYTES, Sizes};
 use crate::{
     Appended, Completion, Key, LogLimits, Page, Range, Request, Revocation, Revocations, Standing,
     Store, StoreError,
@@ -18,10 +19,14 @@ use std::sync::Arc;
 /// Logs kept in memory.
 ///
 /// Each log is bounded by its [`LogLimits`]; keys by the window and by 100,000 a log. A log
-/// stays until [`MemoryStore::sweep`] finds everything in it too old.
+/// stays until [`MemoryStore::sweep`] finds everything in it too old. All of them together are bounded
+/// if [`MemoryStore::with_bytes`] says so.
 #[derive(Debug)]
 pub struct MemoryStore {
     logs: HashMap<RoomName, Log, FixedState>,
+    sizes: Sizes,
+    bytes_max: usize,
+    squeezed: u64,
     /// Until when, by subject; bounded by who may revoke, and [`MemoryStore::sweep`] forgets.
     revoked: BTreeMap<Box<str>, u64>,
 }
@@ -40,6 +45,9 @@ struct Log {
     limits: LogLimits,
     keys: HashMap<Key, Used, FixedState>,
     keys_by_age: VecDeque<(u64, Key)>,
+    /// What the keys take, bytes; about.
+    keys_bytes: usize,
+    counted: Counted,
     acked: Offset,
 }
 
@@ -56,7 +64,33 @@ impl MemoryStore {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let logs = HashMap::with_hasher(FixedState::with_seed(seed));
-        Self { logs, revoked: BTreeMap::new() }
+        Self {
+            logs,
+            sizes: Sizes::default(),
+            bytes_max: usize::MAX,
+            squeezed: 0,
+            revoked: BTreeMap::new(),
+        }
+    }
+
+    /// The same, with a bound on what all logs take together, about: keys and what it costs to keep
+    /// them included. Over it the largest log loses its oldest publications, then keys before their time,
+    /// and at last the log: it begins again with a new epoch.
+    #[must_use]
+    pub fn with_bytes(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
+    }
+
+    /// What all logs take, bytes; about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.sizes.all()
+    }
+
+    /// How many appends made the largest log give something, since the start.
+    #[must_use]
+    pub fn squeezed(&self) -> u64 {
+        self.squeezed
     }
 
     /// Does what is asked and says what came of it. `now_ms` is wall time.
@@ -67,9 +101,15 @@ impl MemoryStore {
                 Completion::Opened { token, result: Ok(standing) }
             }
             Request::Append { token, room, publication, key, limits, fresh } => {
-                let log = self.logs.entry(room).or_insert_with(|| Log::new(fresh));
+                let log = self.logs.entry(room.clone()).or_insert_with(|| Log::new(fresh));
                 log.limits = limits;
-                Completion::Appended { token, result: Ok(log.append(publication, key, now_ms)) }
+                let appended = log.append(publication, key, now_ms);
+                let bytes = log.held();
+                self.sizes.note(&room, &mut log.counted, bytes, true, now_ms);
+                if self.sizes.all() > self.bytes_max {
+                    self.squeeze(&room, now_ms);
+                }
+                Completion::Appended { token, result: Ok(appended) }
             }
             Request::Read { token, room, range, limit, bytes, age_ms, fresh } => {
                 let result = match (self.logs.get(&room), fresh) {
@@ -106,17 +146,48 @@ impl MemoryStore {
     /// A log that is forgotten starts again with a new epoch. `in_use` keeps those whose room is
     /// open, since the engine knows their epoch.
     pub fn sweep(&mut self, now_ms: u64, in_use: impl Fn(&RoomName) -> bool) {
+        let sizes = &mut self.sizes;
         self.logs.retain(|room, log| {
             log.trim_age(now_ms);
             log.forget_keys(now_ms);
-            !log.kept.is_empty() || !log.keys.is_empty() || in_use(room)
+            let kept = !log.kept.is_empty() || !log.keys.is_empty() || in_use(room);
+            let bytes = log.held();
+            if kept {
+                sizes.note(room, &mut log.counted, bytes, false, now_ms);
+            } else {
+                sizes.forget(room, log.counted);
+            }
+            kept
         });
         self.revoked.retain(|_, until_ms| *until_ms > now_ms);
     }
 
     /// Throws a log away as a crash would.
     pub fn lose(&mut self, room: &RoomName) {
-        self.logs.remove(room);
+        if let Some(log) = self.logs.remove(room) {
+            self.sizes.forget(room, log.counted);
+        }
+    }
+
+    /// Has the largest logs give until all are within the bound; `last` keeps its newest publication,
+    /// which was just appended.
+    fn squeeze(&mut self, last: &RoomName, now_ms: u64) {
+        self.squeezed += 1;
+        while self.sizes.all() > self.bytes_max
+            && let Some(room) = self.sizes.largest().cloned()
+        {
+            let Some(log) = self.logs.get_mut(&room) else { return };
+            let least = usize::from(room == *last);
+            if !log.give(self.sizes.all() - self.bytes_max, least) {
+                if least > 0 {
+                    return;
+                }
+                self.lose(&room);
+                continue;
+            }
+            let bytes = log.held();
+            self.sizes.note(&room, &mut log.counted, bytes, false, now_ms);
+        }
     }
 
     /// Names of all logs, in no order.
@@ -143,6 +214,10 @@ impl Store for MemoryStore {
     }
 }
 
+fn key_bytes(key: &Key) -> usize {
+    KEY_BYTES + 2 * (key.principal.len() + key.key.len())
+}
+
 /// Where a log stands that is not there.
 fn absent(epoch: Epoch) -> Standing {
     Standing { epoch, head: 0, first: 1, acked: 0 }
@@ -158,6 +233,8 @@ impl Log {
             limits: LogLimits::default(),
             keys: HashMap::with_hasher(FixedState::default()),
             keys_by_age: VecDeque::new(),
+            keys_bytes: 0,
+            counted: Counted::default(),
             acked: 0,
         }
     }
@@ -183,6 +260,7 @@ impl Log {
         if let Some(key) = key {
             let until_ms = now_ms.saturating_add(self.limits.key_window_ms);
             self.keys_by_age.push_back((until_ms, key.clone()));
+            self.keys_bytes += key_bytes(&key);
             self.keys.insert(key, Used { offset, time_ms, until_ms });
         }
         self.bytes += weight(&publication);
@@ -262,6 +340,24 @@ impl Log {
         }
     }
 
+    /// What the log takes, bytes; about.
+    fn held(&self) -> usize {
+        LOG_BYTES + self.bytes + self.kept.len() * PUBLICATION_BYTES + self.keys_bytes
+    }
+
+    /// Lets go of about so many bytes, and of no more than an eighth of what it has, so that another is
+    /// the largest then if there is one: of the oldest publications but `least`, or else of keys. False: it
+    /// has neither.
+    fn give(&mut self, bytes: usize, least: usize) -> bool {
+        let before = self.held();
+        let enough = before - bytes.min(before / 8);
+        while self.held() > enough && self.kept.len() > least {
+            self.drop_oldest();
+        }
+        while self.held() > enough && self.drop_oldest_key() {}
+        self.held() < before
+    }
+
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.kept.pop_front() else { return false };
         self.bytes -= weight(&oldest);
@@ -272,11 +368,17 @@ impl Log {
         while let Some((until_ms, _)) = self.keys_by_age.front()
             && (*until_ms < now_ms || self.keys_by_age.len() > KEYS_MAX)
         {
-            let (until_ms, key) = self.keys_by_age.pop_front().expect("there is a front");
-            if self.keys.get(&key).is_some_and(|used| used.until_ms == until_ms) {
-                self.keys.remove(&key);
-            }
+            self.drop_oldest_key();
         }
+    }
+
+    fn drop_oldest_key(&mut self) -> bool {
+        let Some((until_ms, key)) = self.keys_by_age.pop_front() else { return false };
+        self.keys_bytes -= key_bytes(&key);
+        if self.keys.get(&key).is_some_and(|used| used.until_ms == until_ms) {
+            self.keys.remove(&key);
+        }
+        true
     }
 }
 
@@ -402,5 +504,97 @@ mod tests {
         assert_eq!(log.store.rooms().count(), 1);
         log.store.sweep(60, |_| false);
         assert_eq!(log.store.rooms().count(), 0);
+    }
+
+    // All logs together.
+
+    /// Appends to a room of its own, and says with which epoch.
+    fn append_to(store: &mut MemoryStore, room: &str, size: usize, now_ms: u64) -> Epoch {
+        let request = Request::Append {
+            token: 1,
+            room: RoomName::parse(room).unwrap(),
+            publication: publication(&"x".repeat(size), now_ms),
+            key: None,
+            limits: LogLimits { size: 1_000_000, ..LogLimits::default() },
+            fresh: Epoch::new(&format!("e{now_ms}")).unwrap(),
+        };
+        match store.handle(request, now_ms) {
+            Completion::Appended { result, .. } => result.unwrap().epoch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn kept(store: &MemoryStore, room: &str) -> Option<usize> {
+        store.logs.get(&RoomName::parse(room).unwrap()).map(|log| log.kept.len())
+    }
+
+    /// What is counted is what is there.
+    fn check(store: &MemoryStore) {
+        assert_eq!(store.bytes(), store.logs.values().map(Log::held).sum::<usize>());
+        assert!(store.bytes() <= store.bytes_max, "{} of {}", store.bytes(), store.bytes_max);
+    }
+
+    #[test]
+    fn the_largest_log_gives_and_small_ones_keep_what_they_have() {
+        let mut store = MemoryStore::new(7).with_bytes(100_000);
+        for n in 0..10 {
+            append_to(&mut store, "small", 100, n);
+        }
+        for n in 10..2_000 {
+            append_to(&mut store, "flood", 1_000, n);
+            check(&store);
+        }
+        assert_eq!(kept(&store, "small"), Some(10));
+        let flood = kept(&store, "flood").unwrap();
+        assert!((50..100).contains(&flood), "{flood}");
+        assert!(store.squeezed() > 0);
+        // Another that grows gets a share of its own.
+        for n in 2_000..4_000 {
+            append_to(&mut store, "other", 1_000, n);
+            check(&store);
+        }
+        let (flood, other) = (kept(&store, "flood").unwrap(), kept(&store, "other").unwrap());
+        assert!(flood >= 20 && other >= 20, "{flood} {other}");
+        assert_eq!(kept(&store, "small"), Some(10));
+    }
+
+    // [5.1.trim]
+    #[test]
+    fn of_many_small_logs_the_one_used_longest_ago_goes_and_begins_again() {
+        let mut store = MemoryStore::new(7).with_bytes(20_000);
+        let first = append_to(&mut store, "room/0", 10, 0);
+        for n in 1..100 {
+            append_to(&mut store, &format!("room/{n}"), 10, n * 1_000);
+            check(&store);
+        }
+        assert_eq!(kept(&store, "room/0"), None);
+        assert_eq!(kept(&store, "room/99"), Some(1));
+        assert!(store.rooms().count() > 20);
+        assert_ne!(append_to(&mut store, "room/0", 10, 100_000), first);
+    }
+
+    #[test]
+    fn keys_count_and_go_before_the_log_does() {
+        let mut log = Fixture::new(LogLimits { size: 1, ..LogLimits::default() });
+        log.store = MemoryStore::new(7).with_bytes(10_000);
+        for n in 0..1_000 {
+            log.append("x", Some(&format!("k{n}")), 0);
+            check(&log.store);
+        }
+        assert!(log.append("x", Some("k999"), 0).duplicate);
+        assert!(!log.append("x", Some("k1"), 0).duplicate);
+    }
+
+    #[test]
+    fn what_is_swept_or_lost_is_not_counted() {
+        let mut store = MemoryStore::new(7).with_bytes(100_000);
+        append_to(&mut store, "a", 1_000, 0);
+        append_to(&mut store, "b", 1_000, 0);
+        store.lose(&RoomName::parse("a").unwrap());
+        check(&store);
+        assert!(store.bytes() > 0);
+        store.sweep(u64::MAX, |_| false);
+        assert_eq!(store.bytes(), 0);
+        assert_eq!(store.sizes.largest(), None);
     }
 }

@@ -116,6 +116,8 @@ metrics! {
         "Bytes of mail between workers that was not taken yet.";
     MAILBOX_PEAK = Gauge "clarion_mailbox_peak_bytes", "bytes", [],
         "The most that one mailbox held in the last 1 to 2 minutes.";
+    LOG_BYTES = Gauge "clarion_log_bytes", "bytes", [],
+        "What the logs in memory take, about.";
     STORE = Histogram "clarion_store_seconds", "seconds", ["operation"],
         "From asking the store to its answer.";
     STORE_FAILING = Gauge "clarion_store_failing", "1", [],
@@ -310,7 +312,8 @@ impl Api {
         let named = |(name, count): (&&'static str, &u64)| ([(*name).to_owned()], *count);
         page.many(&ERRORS, counters.errors.iter().map(named));
         let mut limits = counters.limits.clone();
-        for (name, count) in self.counts.limits() {
+        let squeezed = [("log_bytes", self.workers.memory_logs().1)];
+        for (name, count) in self.counts.limits().chain(squeezed).filter(|(_, count)| *count > 0) {
             *limits.entry(name).or_default() += count;
         }
         page.many(&LIMITS, limits.iter().map(named));
@@ -361,6 +364,7 @@ impl Api {
         page.one(&OUTBOX_PEAK, outbox);
         page.one(&MAILBOX, workers.mailbox_bytes());
         page.one(&MAILBOX_PEAK, mailbox);
+        page.one(&LOG_BYTES, workers.memory_logs().0);
         let operations = [
             ("append", workers.measured(Measure::Append)),
             ("read", workers.measured(Measure::Read)),

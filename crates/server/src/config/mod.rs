@@ -111,6 +111,7 @@ pub(crate) struct Limits {
     pub(crate) members: usize,
     pub(crate) graces: usize,
     pub(crate) page: u32,
+    pub(crate) log_bytes: usize,
     pub(crate) homes: usize,
     pub(crate) group_users: usize,
     /// From the accepted socket to the `$welcome`; the front gives it to the HTTP headers, too.
@@ -508,6 +509,7 @@ impl Settings {
             ("limits.commands", limits.commands as usize, 1),
             ("limits.members", limits.members, 1),
             ("limits.page", limits.page as usize, 1),
+            ("limits.log_bytes", limits.log_bytes, 1 << 20),
             ("limits.homes", limits.homes, 1),
             ("limits.echo_message_bytes", limits.echo_message_bytes, 125),
             ("limits.echo_fragments", limits.echo_fragments as usize, 1),

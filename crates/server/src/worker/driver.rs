@@ -122,7 +122,8 @@ impl Driver {
             meter: parts.meter,
             deliveries: Vec::new(),
             close_us: parts.config.limits.close_ms * 1_000,
-            store: MemoryStore::new(parts.config.hash_seed),
+            store: MemoryStore::new(parts.config.hash_seed)
+                .with_bytes(parts.config.limits.log_bytes / usize::from(parts.config.workers)),
             config: parts.config,
             durable: parts.durable,
             answers: parts.answers,
@@ -132,6 +133,7 @@ impl Driver {
     /// Forgets logs in which everything is too old.
     pub(crate) fn sweep_store(&mut self, in_use: impl Fn(&clarion_protocol::RoomName) -> bool) {
         self.store.sweep(self.now.wall_ms, in_use);
+        self.meter.logs_hold(self.store.bytes(), self.store.squeezed());
     }
 
     /// Has the connection looked at when the turn ends.
@@ -287,6 +289,7 @@ impl Effects for Driver {
         let completion = self.store.handle(request, self.now.wall_ms);
         let took_ns = asked.elapsed().as_nanos() as u64;
         if append { &self.meter.appends } else { &self.meter.reads }.observe_ns(took_ns);
+        self.meter.logs_hold(self.store.bytes(), self.store.squeezed());
         self.own.push(Mail::Stored(completion));
     }
 

@@ -42,6 +42,10 @@ pub(crate) struct Meter {
     turn_us: AtomicU64,
     /// Bytes queued for all its connections, when the last turn ended.
     outbox_bytes: AtomicU64,
+    /// Bytes of its logs in memory, about.
+    log_bytes: AtomicU64,
+    /// How many appends met `limits.log_bytes`.
+    squeezed: AtomicU64,
     /// Most bytes that one connection's socket did not take, since somebody looked.
     outbox_bytes_max: AtomicU64,
     /// Most bytes of mail to one other worker, since somebody looked.
@@ -101,6 +105,19 @@ impl Meter {
 
     pub(crate) fn outbox_bytes(&self) -> u64 {
         self.outbox_bytes.load(Relaxed)
+    }
+
+    pub(crate) fn logs_hold(&self, bytes: usize, squeezed: u64) {
+        self.log_bytes.store(bytes as u64, Relaxed);
+        self.squeezed.store(squeezed, Relaxed);
+    }
+
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Relaxed)
+    }
+
+    pub(crate) fn squeezed(&self) -> u64 {
+        self.squeezed.load(Relaxed)
     }
 
     pub(crate) fn outbox_holds(&self, bytes: usize) {

@@ -218,6 +218,13 @@ impl Workers {
         self.handles.iter().map(|handle| handle.meter.outbox_bytes()).sum()
     }
 
+    /// Bytes of the logs in memory, and how many appends met their bound.
+    pub(crate) fn memory_logs(&self) -> (u64, u64) {
+        let logs =
+            self.handles.iter().map(|handle| (handle.meter.log_bytes(), handle.meter.squeezed()));
+        logs.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
     /// Bytes of mail between workers.
     pub(crate) fn mailbox_bytes(&self) -> usize {
         self.office.bytes()
