@@ -12,6 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 VARYING = {
     "workers": "one per core",
     "node": "the host's name",
+    "limits.memory_bytes": "four fifths of the machine's, or of its control group's",
     "api_key": "made at the first start",
 }
 

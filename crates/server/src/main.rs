@@ -15,6 +15,8 @@
 //! A socket starts in the front (tokio, hyper) and is handed to a worker (mio) when its handshake
 //! is done; it never comes back.
 
+#[cfg(feature = "mimalloc")]
+mod allocator;
 mod api;
 mod api_keys;
 mod audit;
@@ -33,10 +35,6 @@ mod worker;
 use clap::Parser;
 use cli::{Cli, Command, ConfigCommand};
 use std::process::ExitCode;
-
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What a shell and a service manager are told about a bad command line or bad settings.
 const EXIT_USAGE: u8 = 2;

@@ -149,6 +149,7 @@ impl Server {
             deflate: settings.deflate.negotiation(),
             echo: settings.echo,
             connections_max: settings.limits.connections,
+            watermark: front::Watermark::new(settings.limits.memory_bytes, clock),
             http_connections_max: settings.limits.http_connections,
             handshake_time: settings.limits.handshake.0,
             turns: tokio::sync::Semaphore::new(front::TURNS),

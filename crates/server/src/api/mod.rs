@@ -11,7 +11,7 @@ mod groups;
 mod metrics;
 mod openapi;
 pub(crate) mod page;
-mod process;
+pub(crate) mod process;
 mod publish;
 mod query;
 mod rooms;

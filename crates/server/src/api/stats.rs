@@ -104,6 +104,8 @@ impl Api {
         let mut failing = None;
         loop {
             tokio::time::sleep(SAMPLE_EVERY).await;
+            #[cfg(feature = "mimalloc")]
+            crate::allocator::give_back();
             let scrape = self.scrape().await;
             self.rates(&scrape.counters);
             self.scrapes.log_limits(&scrape.counters);

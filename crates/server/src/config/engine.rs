@@ -127,6 +127,7 @@ impl Default for Limits {
             echo_fragments: engine.echo_fragments,
             connections: 1_000_000,
             http_connections: 10_000,
+            memory_bytes: crate::front::default_bytes(),
             http_body_bytes: 1 << 20,
             connections_per_ip: 0,
             handshakes_per_s: 0,

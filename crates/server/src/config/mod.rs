@@ -123,6 +123,9 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// HTTP connections, those included that are still shaking hands; over it 503 at once.
     pub(crate) http_connections: usize,
+    /// Memory of this process, bytes, as the kernel counts it (resident); over it handshakes are refused
+    /// with 503. 0: no limit. Default: four fifths of the machine's, or of its control group's.
+    pub(crate) memory_bytes: u64,
     /// Body of an HTTP request, bytes; over it 413.
     pub(crate) http_body_bytes: usize,
     /// WebSocket connections of one address (IPv6: of one /64); over it 429. 0: no limit.

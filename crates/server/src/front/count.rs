@@ -49,6 +49,8 @@ pub(crate) enum Limit {
     HttpConnections,
     /// Bytes of a request's body.
     HttpBodyBytes,
+    /// Memory of the process.
+    MemoryBytes,
     /// WebSocket connections of one address.
     ConnectionsPerIp,
     /// Handshakes a second.
@@ -68,6 +70,7 @@ impl Limit {
         (Self::Connections, "connections"),
         (Self::HttpConnections, "http_connections"),
         (Self::HttpBodyBytes, "http_body_bytes"),
+        (Self::MemoryBytes, "memory_bytes"),
         (Self::ConnectionsPerIp, "connections_per_ip"),
         (Self::Handshakes, "handshakes_per_s"),
         (Self::HandshakesPerIp, "handshakes_per_s_per_ip"),

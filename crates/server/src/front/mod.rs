@@ -11,12 +11,14 @@ mod listen;
 pub(crate) mod origin;
 mod refuse;
 mod upgrade;
+mod watermark;
 
 pub(crate) use addresses::{Addresses, Admission, Bucket, Network};
 pub(crate) use body::read_body;
 pub(crate) use count::{Counts, Gauge, Limit, Outcome, log_limit};
 pub(crate) use listen::{TURNS, bind, run};
 pub(crate) use refuse::{Answer, Document, Problem};
+pub(crate) use watermark::{Watermark, default_bytes};
 
 use crate::api::{Api, page};
 use crate::config::Guests;
@@ -52,6 +54,7 @@ pub(crate) struct Front {
     pub(crate) deflate: Option<deflate::Config>,
     pub(crate) echo: bool,
     pub(crate) connections_max: usize,
+    pub(crate) watermark: Watermark,
     pub(crate) http_connections_max: usize,
     /// For the head of a request, and for its body.
     pub(crate) handshake_time: Duration,

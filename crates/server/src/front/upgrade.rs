@@ -132,6 +132,11 @@ impl Front {
             let detail = "There are as many connections as this server allows.";
             return Err((Outcome::Full, Problem::unavailable(detail, 10)));
         }
+        if self.watermark.is_passed() {
+            self.counts.limit(Limit::MemoryBytes, None);
+            let detail = "The server has no memory for more connections.";
+            return Err((Outcome::Full, Problem::unavailable(detail, 10)));
+        }
         let admission = self
             .addresses
             .handshake(ends.net)
