@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the binary, and how a flag becomes a setting.
 
 use crate::api_keys::command::KeyCommand;
+use crate::auth::command::TokenCommand;
 use crate::client::publish::PubArgs;
 use crate::client::sub::SubArgs;
 use crate::config::{Flag, Sources};
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     /// Make, list, rotate and revoke keys for the HTTP API, also while the server runs.
     #[command(subcommand)]
     Key(KeyCommand),
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Look after the file of durable rooms: check, export, import, back up.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -79,10 +82,6 @@ pub(crate) struct SettingArgs {
 impl SettingArgs {
     /// The layers these flags are the last of, with this process's environment.
     pub(crate) fn into_sources(self) -> Sources {
-        // A variable whose name or value is not text cannot be one of ours.
-        let env = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
         let mut flags = Vec::new();
         let mut set = |flag, setting, value| flags.push(Flag { flag, setting, value });
         if !self.listen.is_empty() {
@@ -107,8 +106,39 @@ impl SettingArgs {
         if self.insecure {
             set("--insecure", "insecure", Value::Boolean(true));
         }
-        Sources { file: self.config, env, flags }
+        Sources { file: self.config, env: environment(), flags }
     }
+}
+
+/// Flags of commands that only look at the settings.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "CLARION_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where the server keeps its data [default: data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl PlaceArgs {
+    /// The layers of the settings, as for `serve`.
+    pub(crate) fn into_sources(self) -> Sources {
+        let dir = self.data_dir.map(|dir| Value::String(dir.to_string_lossy().into_owned()));
+        let flag = |value| Flag { flag: "--data-dir", setting: "data_dir", value };
+        Sources {
+            file: self.config,
+            env: environment(),
+            flags: dir.map(flag).into_iter().collect(),
+        }
+    }
+}
+
+/// The variables of this process. One whose name or value is not text cannot be one of ours.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 #[cfg(test)]

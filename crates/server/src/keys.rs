@@ -1,11 +1,14 @@
 //! Secrets that live in the data directory: made at the first start, mode 0600, never logged.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 const TICKET_KEY_FILE: &str = "ticket-key";
+pub(crate) const TOKEN_KEY_FILE: &str = "token-key";
 
 /// Makes the data directory, readable by nobody else, if there is none.
 pub(crate) fn prepare(dir: &Path) -> io::Result<()> {
@@ -18,6 +21,14 @@ pub(crate) fn prepare(dir: &Path) -> io::Result<()> {
 pub(crate) fn ticket_key(dir: &Path) -> io::Result<[u8; 32]> {
     let bytes = keep(&dir.join(TICKET_KEY_FILE), || random::<32>().to_vec())?;
     bytes.try_into().map_err(|_| invalid(dir, TICKET_KEY_FILE, "is not 32 bytes long"))
+}
+
+/// The secret that tokens are signed with where no other keys are set: text, so that it can be given to
+/// a back end as it is.
+pub(crate) fn token_key(dir: &Path) -> io::Result<String> {
+    let text =
+        keep(&dir.join(TOKEN_KEY_FILE), || URL_SAFE_NO_PAD.encode(random::<32>()).into_bytes())?;
+    String::from_utf8(text).map_err(|_| invalid(dir, TOKEN_KEY_FILE, "is not text"))
 }
 
 /// Bytes from the operating system's source of randomness.
@@ -91,9 +102,12 @@ pub(crate) mod tests {
     fn keys_are_made_once_and_kept_private() {
         let dir = directory("keys");
         assert_eq!(ticket_key(&dir).unwrap(), ticket_key(&dir).unwrap());
-        let mode = fs::metadata(dir.join(TICKET_KEY_FILE)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        assert_eq!(token_key(&dir).unwrap(), token_key(&dir).unwrap());
+        for name in [TICKET_KEY_FILE, TOKEN_KEY_FILE] {
+            let mode = fs::metadata(dir.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
         fs::remove_dir_all(dir).unwrap();
     }
 

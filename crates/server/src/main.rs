@@ -7,7 +7,7 @@
 //! | [`front`] | sockets until they are WebSocket connections: accept, HTTP, handshake |
 //! | [`api`], [`ui`] | what is answered over HTTP |
 //! | [`worker`] | threads that own the connections and drive a `Shard` each |
-//! | [`services`] | who somebody is, and what they may do |
+//! | [`auth`] | who somebody is |
 //! | [`serve`] | everything started, and ended by a signal |
 //! | [`logs`] | the log |
 //! | [`client`] | `sub` and `pub`, which need no server of this process |
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Command::Sub(args) => client::sub::main(args),
         Command::Pub(args) => client::publish::main(args),
         Command::Key(command) => api_keys::command::main(command),
+        Command::Token(command) => auth::command::main(command),
         Command::Store(command) => store::main(&command),
         Command::Bench(args) => clarion_bench::run(args),
     }

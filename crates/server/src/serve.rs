@@ -3,6 +3,7 @@
 use crate::api::{self, Answers, Api};
 use crate::api_keys::ApiKeys;
 use crate::audit::Audit;
+use crate::auth::{self, Auth};
 use crate::config::{Secret, Settings};
 use crate::front::origin::{Allowed, Origins};
 use crate::front::{self, Addresses, Counts, Front, Gauge};
@@ -103,6 +104,7 @@ impl Server {
         let clock = Clock::start();
         let rate = settings.limits.requests_per_s_per_key;
         let (api_keys, api_key) = ApiKeys::open(dir, &settings.api_key, rate, clock)?;
+        let auth = Arc::new(Auth::new(&settings.auth, auth::keys::load(&settings.auth, dir)?));
         let audit = Audit::open(&settings.audit, clock).map(Arc::new).map_err(|e| {
             failed(format_args!("audit.file: {}", settings.audit.file.display()), &e)
         })?;
@@ -113,7 +115,7 @@ impl Server {
         let post: Arc<OnceLock<Arc<Workers>>> = Arc::default();
         let durable = settings.has_durable_rooms().then(|| open_store(settings, &post));
         let durable = durable.transpose()?;
-        let (workers, threads) = worker::start(&config, &answers, durable.as_ref(), clock)
+        let (workers, threads) = worker::start(&config, &answers, durable.as_ref(), &auth, clock)
             .map_err(|e| failed("the workers cannot start", &e))?;
         let workers = Arc::new(workers);
         // Nobody asks the store anything before there are connections.
@@ -130,6 +132,7 @@ impl Server {
             answers,
             durable,
             counts: counts.clone(),
+            auth: auth.clone(),
             addresses: addresses.clone(),
             http_connections: http_connections.clone(),
             draining: draining.clone(),
@@ -145,7 +148,13 @@ impl Server {
             http_connections,
             draining: draining.clone(),
             origins: origins(settings),
-            guests: settings.auth.guests,
+            auth: auth.clone(),
+            guests: settings.auth.guests(),
+            clock,
+            token_sources: front::Sources {
+                query: settings.auth.query_token,
+                cookie: settings.auth.cookie.clone(),
+            },
             deflate: settings.deflate.negotiation(),
             echo: settings.echo,
             connections_max: settings.limits.connections,
@@ -235,6 +244,10 @@ fn welcome(server: &Server, settings: &Settings) {
     text += &format!("  data      {}\n", settings.data_dir.display());
     if let Some(key) = &server.api_key {
         text += &format!("  API key   {}  (made now, shown this once)\n", key.expose());
+    }
+    if !settings.auth.has_keys() {
+        let path = settings.data_dir.join(keys::TOKEN_KEY_FILE);
+        text += &format!("  token key {}  (see clarion token create)\n", path.display());
     }
     // Whoever started us may have closed it.
     let mut out = io::stdout().lock();

@@ -61,15 +61,24 @@ pub enum Action {
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Join, Self::Publish, Self::History, Self::Members, Self::State];
+
+    /// Its name in `rooms`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Publish => "publish",
+            Self::History => "history",
+            Self::Members => "members",
+            Self::State => "state",
+        }
+    }
+
     fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "join" => Self::Join,
-            "publish" => Self::Publish,
-            "history" => Self::History,
-            "members" => Self::Members,
-            "state" => Self::State,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|action| action.name() == name)
     }
 }
 

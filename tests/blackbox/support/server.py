@@ -227,14 +227,14 @@ def is_error(line):
         return "panicked at" in line
 
 
-def toml(settings):
+def toml(settings, prefix=""):
     """`settings` as TOML: tables, arrays of tables, and values that JSON writes alike."""
     values, tables = [], []
     for name, value in settings.items():
         if isinstance(value, dict):
-            tables.append(f"[{name}]\n{toml(value)}")
+            tables.append(f"[{prefix}{name}]\n{toml(value, f'{prefix}{name}.')}")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            tables += [f"[[{name}]]\n{toml(item)}" for item in value]
+            tables += [f"[[{prefix}{name}]]\n{toml(item)}" for item in value]
         else:
             values.append(f"{name} = {json.dumps(value)}\n")
     return "".join(values + tables)

@@ -62,6 +62,8 @@ metrics! {
         "HTTP connections, those included that are still shaking hands.";
     HANDSHAKES = Counter "clarion_handshakes_total", "handshakes", ["outcome"],
         "WebSocket handshakes, by what came of them.";
+    TOKENS = Counter "clarion_tokens_total", "tokens", ["outcome"],
+        "Tokens verified, by what came of them.";
     RESUMED = Counter "clarion_resumed_total", "sessions", [],
         "Sessions that came back with a ticket.";
     CLOSES = Counter "clarion_closes_total", "connections", ["code"],
@@ -306,6 +308,7 @@ impl Api {
         page.one(&HTTP_CONNECTIONS, self.http_connections.count());
         let named = |(name, count): (&'static str, u64)| ([name.to_owned()], count);
         page.many(&HANDSHAKES, self.counts.handshakes().map(named));
+        page.many(&TOKENS, self.auth.outcomes().map(named));
         page.one(&RESUMED, counters.resumed);
         let code = |code: u16| if code == 0 { "other".to_owned() } else { code.to_string() };
         page.many(&CLOSES, counters.closes.iter().map(|(at, count)| ([code(*at)], count)));

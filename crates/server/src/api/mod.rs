@@ -23,6 +23,7 @@ pub(crate) use answers::Answers;
 
 use crate::api_keys::{ApiKeys, Caller, Denied, Scope};
 use crate::audit::{self, Affected, Audit, Record};
+use crate::auth::Auth;
 use crate::front::{Addresses, Answer, Counts, Gauge, Limit, Problem, read_body};
 use crate::worker::{Clock, Workers};
 use bytes::Bytes;
@@ -54,6 +55,7 @@ pub(crate) struct Api {
     /// For logs that survive the process, if any room has one.
     pub(crate) durable: Option<Arc<SqliteStore>>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) auth: Arc<Auth>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) http_connections: Gauge,
     pub(crate) draining: Arc<AtomicBool>,
@@ -77,6 +79,7 @@ pub(crate) struct Parts {
     /// For logs that survive the process, if any room has one.
     pub(crate) durable: Option<Arc<SqliteStore>>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) auth: Arc<Auth>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) http_connections: Gauge,
     pub(crate) draining: Arc<AtomicBool>,
@@ -223,6 +226,7 @@ impl Api {
             answers: parts.answers,
             durable: parts.durable,
             counts: parts.counts,
+            auth: parts.auth,
             addresses: parts.addresses,
             http_connections: parts.http_connections,
             draining: parts.draining,

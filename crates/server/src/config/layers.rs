@@ -118,7 +118,7 @@ impl Layers {
         let value = match self.expected(&path) {
             None => return Err(unknown(path.join("."), variable)),
             Some(Value::Table(_)) => return Err(fail("is a section, not a setting".into())),
-            Some(Value::Array(_)) if path == ["rooms"] => {
+            Some(Value::Array(_)) if path == ["rooms"] || path == ["auth", "keys"] => {
                 return Err(fail("can only be set in the file".into()));
             }
             Some(Value::Array(_)) => Value::Array(
@@ -262,6 +262,10 @@ mod tests {
             ("[bans]\nduration = '0s'", "bans.duration"),
             ("[log]\nlevel = 'loud'", "log.level"),
             ("[auth]\nguests = 'some'", "auth.guests"),
+            ("[auth]\nleeway = '11m'", "auth.leeway"),
+            ("[auth]\ncookie = 'a b'", "auth.cookie"),
+            ("[auth]\naudience = ['']", "auth.audience"),
+            ("[[auth.keys]]\nalg = 'HS256'\nsecret = 'short'", "auth.keys[0]"),
             ("api_key = 'short'", "api_key"),
             ("[origins]\nallowed = ['example.com']", "origins.allowed[0]"),
             ("[[rooms]]\nmatch = 'a'\n[[rooms]]\nmatch = 'chat-*'", "rooms[1].match"),
@@ -298,6 +302,7 @@ mod tests {
             ("CLARION_WORKERS", "many", "workers"),
             ("CLARION_ECHO", "yes", "echo"),
             ("CLARION_ROOMS", "chat", "rooms"),
+            ("CLARION_AUTH__KEYS", "secret", "auth.keys"),
             ("CLARION_HEARTBEAT__INTERVAL", "25", "heartbeat.interval"),
         ] {
             let error = from("", &[(variable, value)]).expect_err(variable);

@@ -2,11 +2,13 @@
 //!
 //! Where the values come from is in [`layers`]; what the engine gets of them in [`engine`].
 
+mod auth;
 mod engine;
 mod layers;
 mod secret;
 mod span;
 
+pub(crate) use auth::{Auth, AuthKey, Guests};
 pub(crate) use layers::{Flag, Sources, load};
 pub(crate) use secret::Secret;
 pub(crate) use span::Span;
@@ -61,26 +63,6 @@ pub(crate) enum Store {
     Sqlite,
     /// Nothing: no room can be durable.
     Memory,
-}
-
-/// Who may come in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Auth {
-    /// Where clients without a token are guests.
-    pub(crate) guests: Guests,
-}
-
-/// Where clients without a token are guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Guests {
-    /// On connections that came in at a loopback address.
-    Loopback,
-    /// On all connections.
-    Always,
-    /// Nowhere.
-    Never,
 }
 
 /// Pages of which other origins may connect.
@@ -374,12 +356,6 @@ impl Default for Settings {
     }
 }
 
-impl Default for Auth {
-    fn default() -> Self {
-        Self { guests: Guests::Loopback }
-    }
-}
-
 impl Default for Bans {
     fn default() -> Self {
         Self { after: 0, within: Span::from_ms(60_000), duration: Span::from_ms(600_000) }
@@ -496,6 +472,7 @@ impl Settings {
         if self.data_dir.as_os_str().is_empty() {
             return fail("data_dir", "must name a directory");
         }
+        self.auth.check()?;
         for (index, text) in self.origins.allowed.iter().enumerate() {
             if let Err(rule) = crate::front::origin::Allowed::parse(text) {
                 return Err((format!("origins.allowed[{index}]"), rule));

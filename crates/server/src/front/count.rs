@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Subprotocol,
     /// A page that may not.
     Origin,
+    /// A token that is no good, of a client that cannot be told otherwise.
+    Unauthenticated,
     /// There are as many connections as are allowed.
     Full,
     /// Too many came in too short a time, or from one address.
@@ -28,11 +30,12 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Accepted, "accepted"),
         (Self::Malformed, "malformed"),
         (Self::Subprotocol, "subprotocol"),
         (Self::Origin, "origin"),
+        (Self::Unauthenticated, "unauthenticated"),
         (Self::Full, "full"),
         (Self::Limited, "limited"),
         (Self::Draining, "draining"),
@@ -66,7 +69,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    const ALL: [(Self, &'static str); 9] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::Connections, "connections"),
         (Self::HttpConnections, "http_connections"),
         (Self::HttpBodyBytes, "http_body_bytes"),

@@ -6,6 +6,7 @@
 mod addresses;
 mod body;
 mod count;
+mod credentials;
 mod http;
 mod listen;
 pub(crate) mod origin;
@@ -16,14 +17,16 @@ mod watermark;
 pub(crate) use addresses::{Addresses, Admission, Bucket, Network};
 pub(crate) use body::read_body;
 pub(crate) use count::{Counts, Gauge, Limit, Outcome, log_limit};
+pub(crate) use credentials::Sources;
 pub(crate) use listen::{TURNS, bind, run};
 pub(crate) use refuse::{Answer, Document, Problem};
 pub(crate) use watermark::{Watermark, default_bytes};
 
 use crate::api::{Api, page};
+use crate::auth::Auth;
 use crate::config::Guests;
 use crate::ui;
-use crate::worker::Workers;
+use crate::worker::{Clock, Workers};
 use addresses::{Met, Net};
 use clarion_engine::Endpoint;
 use clarion_websocket::deflate;
@@ -49,7 +52,11 @@ pub(crate) struct Front {
     /// Set once, when the server begins to stop.
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) origins: Origins,
+    pub(crate) auth: Arc<Auth>,
+    pub(crate) clock: Clock,
     pub(crate) guests: Guests,
+    /// Where a token may be.
+    pub(crate) token_sources: Sources,
     /// What is agreed to for compression; `None` for nothing.
     pub(crate) deflate: Option<deflate::Config>,
     pub(crate) echo: bool,
@@ -88,10 +95,10 @@ impl Front {
         }
         match request.uri().path() {
             "/" if is_websocket(request.headers()) => {
-                self.upgrade(request, ends, Endpoint::Session, handoff)
+                self.upgrade(request, ends, Endpoint::Session, handoff).await
             }
-            "/ws" => self.upgrade(request, ends, Endpoint::Session, handoff),
-            "/echo" if self.echo => self.upgrade(request, ends, Endpoint::Echo, handoff),
+            "/ws" => self.upgrade(request, ends, Endpoint::Session, handoff).await,
+            "/echo" if self.echo => self.upgrade(request, ends, Endpoint::Echo, handoff).await,
             "/healthz" | "/readyz" => self.api.handle(request, ends.peer).await,
             path => {
                 self.check_rate(ends)?;

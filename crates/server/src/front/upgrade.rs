@@ -1,18 +1,18 @@
 //! The opening handshake: from a request to a socket that a worker owns.
 
 use super::{Admission, Answer, Ends, Front, Limit, Outcome, Problem};
-use crate::api::bearer;
 use crate::config::Guests;
 use crate::worker::{Arrival, Reservation};
 use bytes::Bytes;
 use clarion_engine::Endpoint;
-use clarion_engine::effects::Credentials;
+use clarion_engine::effects::{AuthOutcome, Credentials};
 use clarion_protocol::codec::SUBPROTOCOL_JSON;
+use clarion_protocol::{ErrorName, Refusal};
 use clarion_websocket::deflate;
 use clarion_websocket::handshake::{self, Accepted};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
@@ -66,7 +66,7 @@ impl Handoff {
 
 impl Front {
     /// Judges a handshake: first what RFC 6455 demands, then our policy.
-    pub(super) fn upgrade(
+    pub(super) async fn upgrade(
         &self,
         mut request: Request<Incoming>,
         ends: Ends,
@@ -83,13 +83,23 @@ impl Front {
             }
             problem
         })?;
-        let credentials = credentials(request.headers());
-        let socket = hyper::upgrade::on(&mut request);
         let guests = match self.guests {
             Guests::Always => true,
-            Guests::Loopback => ends.loopback,
+            Guests::Auto | Guests::Loopback => ends.loopback,
             Guests::Never => false,
         };
+        let query = request.uri().query();
+        let credentials = match endpoint {
+            Endpoint::Session => self.token_sources.find(query, request.headers())?,
+            // It speaks with anybody.
+            Endpoint::Echo => None,
+        };
+        if let Some(credentials) = &credentials
+            && !agreed.hello
+        {
+            self.check(credentials, guests)?;
+        }
+        let socket = hyper::upgrade::on(&mut request);
         handoff.put(Upgrading {
             socket,
             place,
@@ -101,6 +111,21 @@ impl Front {
             credentials,
         });
         Ok(answer)
+    }
+
+    /// Refuses a client whose token is bad, if it does not speak the protocol: one that does is told
+    /// in it, on its worker, which a page can read and a refused handshake it cannot.
+    fn check(&self, credentials: &Credentials, guests: bool) -> Result<(), Problem> {
+        let refusal = match self.auth.authenticate(credentials, guests, self.clock.now().wall_ms) {
+            AuthOutcome::User { .. } | AuthOutcome::Guest => return Ok(()),
+            AuthOutcome::Denied(why) => Refusal::unauthenticated(why),
+            AuthOutcome::Unavailable => Refusal::unavailable("nobody can be authenticated now"),
+        };
+        self.counts.handshake(Outcome::Unauthenticated);
+        let challenge = (refusal.name == ErrorName::Unauthenticated)
+            .then_some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        let problem = Problem::from(refusal);
+        Err(challenge.into_iter().fold(problem, |it, (name, value)| it.with_header(name, value)))
     }
 
     fn judge(&self, request: &Request<Incoming>, ends: Ends) -> Result<Good, (Outcome, Problem)> {
@@ -187,12 +212,6 @@ fn switching(
     response
 }
 
-/// What the handshake brought to say who this is. A cookie and `?token=` are not looked at.
-fn credentials(headers: &HeaderMap) -> Option<Credentials> {
-    let token = headers.get(AUTHORIZATION).and_then(bearer)?;
-    Some(Credentials::Token(token.into()))
-}
-
 impl Upgrading {
     /// Takes the bare socket out from under hyper, which has sent the answer, and hands it over
     /// with what it read behind the request.
@@ -250,15 +269,5 @@ mod tests {
         assert_eq!(response.headers()["sec-websocket-version"], "13");
         let response = malformed(handshake::Refusal::Method).into_response();
         assert_eq!(response.headers()["allow"], "GET");
-    }
-
-    #[test]
-    fn only_a_bearer_token_is_a_credential() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(credentials(&headers), None);
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic abc"));
-        assert_eq!(credentials(&headers), None);
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
-        assert_eq!(credentials(&headers), Some(Credentials::Token("abc".into())));
     }
 }

@@ -9,7 +9,7 @@ use super::meter::Meter;
 use super::outbox::Chunks;
 use super::slot::{Slot, Slots, Stage};
 use crate::api::Answers;
-use crate::auth::authenticate;
+use crate::auth::Auth;
 use crate::front::Admission;
 use bytes::Bytes;
 use clarion_engine::effects::{AuthOutcome, Credentials, Question, Verdict};
@@ -89,6 +89,7 @@ pub(crate) struct Driver {
     durable: Option<Arc<SqliteStore>>,
     store: MemoryStore,
     answers: Arc<Answers>,
+    auth: Arc<Auth>,
 }
 
 /// What a driver is made of.
@@ -101,6 +102,7 @@ pub(crate) struct Parts {
     pub(crate) answers: Arc<Answers>,
     pub(crate) config: Arc<Config>,
     pub(crate) durable: Option<Arc<SqliteStore>>,
+    pub(crate) auth: Arc<Auth>,
 }
 
 impl Driver {
@@ -127,6 +129,7 @@ impl Driver {
             config: parts.config,
             durable: parts.durable,
             answers: parts.answers,
+            auth: parts.auth,
         }
     }
 
@@ -299,7 +302,7 @@ impl Effects for Driver {
 
     fn authenticate(&mut self, conn: ConnId, credentials: &Credentials) -> Option<AuthOutcome> {
         let guests = self.slots.peek(conn).is_some_and(|slot| slot.guests);
-        Some(authenticate(credentials, guests))
+        Some(self.auth.authenticate(credentials, guests, self.now.wall_ms))
     }
 
     fn answer(&mut self, api: ApiId, answer: ApiAnswer) {

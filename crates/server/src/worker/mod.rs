@@ -22,6 +22,7 @@ pub(crate) use load::Seat;
 pub(crate) use meter::{BOUNDS_US, Distribution};
 
 use crate::api::Answers;
+use crate::auth::Auth;
 use clarion_engine::{Config, Mail, Shard, WorkerId};
 use clarion_store_sqlite::SqliteStore;
 use doorbell::Doorbell;
@@ -115,6 +116,7 @@ pub(crate) fn start(
     config: &Arc<Config>,
     answers: &Arc<Answers>,
     durable: Option<&Arc<SqliteStore>>,
+    auth: &Arc<Auth>,
     clock: Clock,
 ) -> io::Result<(Workers, Vec<JoinHandle<()>>)> {
     let mut polls = Vec::new();
@@ -141,6 +143,7 @@ pub(crate) fn start(
             answers: answers.clone(),
             config: Arc::clone(config),
             durable: durable.cloned(),
+            auth: auth.clone(),
         };
         let now = clock.now();
         let worker = Worker {
