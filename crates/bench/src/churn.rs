@@ -178,14 +178,8 @@ impl Visitor {
         session: bool,
     ) -> Result<bool, BenchError> {
         if self.step == Step::Connection {
-            match self.stream.peer_addr() {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NotConnected => {
-                    let error = self.stream.take_error().ok().flatten();
-                    return error
-                        .map_or(Ok(false), |error| Err(error).doing(|| "connecting".to_owned()));
-                }
-                Err(error) => return Err(error).doing(|| "connecting".to_owned()),
+            if !is_connected(&self.stream)? {
+                return Ok(false);
             }
             self.send(request)?;
             self.step = Step::Handshake;
@@ -256,7 +250,7 @@ impl Visitor {
 }
 
 /// Begins to connect; the poll tells when it is done.
-fn dial(
+pub(crate) fn dial(
     target: &Target,
     source: Option<Ipv4Addr>,
     registry: &Registry,
@@ -278,8 +272,20 @@ fn dial(
     Ok(stream)
 }
 
+/// Whether what [`dial`] began is done.
+pub(crate) fn is_connected(stream: &TcpStream) -> Result<bool, BenchError> {
+    match stream.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => {
+            let error = stream.take_error().ok().flatten();
+            error.map_or(Ok(false), |error| Err(error).doing(|| "connecting".to_owned()))
+        }
+        Err(error) => Err(error).doing(|| "connecting".to_owned()),
+    }
+}
+
 /// 127.0.0.2 and up, when the server is on loopback.
-fn source(target: &Target, index: usize) -> Option<Ipv4Addr> {
+pub(crate) fn source(target: &Target, index: usize) -> Option<Ipv4Addr> {
     let is_loopback = target.address.is_ipv4() && target.address.ip().is_loopback();
     is_loopback.then(|| Ipv4Addr::new(127, 0, 0, (index % SOURCES) as u8 + 2))
 }

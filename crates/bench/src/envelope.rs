@@ -71,7 +71,25 @@ pub(crate) fn reply_id(text: &[u8]) -> Option<u64> {
 
 /// Whether a message answers the command with this `metadata.id`.
 pub(crate) fn answers(text: &[u8], id: &str) -> bool {
-    memmem::find(text, format!(r#""id":"{id}""#).as_bytes()).is_some()
+    has(text, &format!(r#""id":"{id}""#))
+}
+
+/// Whether a message is about this room.
+pub(crate) fn is_of(text: &[u8], room: &str) -> bool {
+    has(text, &format!(r#""room":"{room}""#))
+}
+
+/// Whether this is somewhere in a message.
+pub(crate) fn has(text: &[u8], part: &str) -> bool {
+    memmem::find(text, part.as_bytes()).is_some()
+}
+
+/// The first member of this name whose value is a text without escapes, such as a ticket.
+pub(crate) fn text_of(text: &[u8], name: &str) -> Option<String> {
+    let name = format!(r#""{name}":""#);
+    let value = &text[memmem::find(text, name.as_bytes())? + name.len()..];
+    let value = &value[..memchr::memchr(b'"', value)?];
+    Some(String::from_utf8_lossy(value).into_owned())
 }
 
 /// The first message of a session.
@@ -117,7 +135,10 @@ fn number_behind(text: &[u8], key: &Finder<'_>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, answers, delivery, join, kind, offset, publish, reply_id, sequence_number};
+    use super::{
+        Kind, answers, delivery, is_of, join, kind, offset, publish, reply_id, sequence_number,
+        text_of,
+    };
 
     const DELIVERED: &[u8] = br#"{"type":"bench","payload":{"n":41,"pad":"xx"},"metadata":{"room":"bench","offset":17,"epoch":"e1","time":"2026-01-01T12:00:00.000Z","from":{"client":"c","user":"g:1","info":null}}}"#;
     const REPLY: &[u8] = br#"{"type":"$reply","payload":{"offset":18,"epoch":"e1","time":"2026-01-01T12:00:00.000Z"},"metadata":{"id":42}}"#;
@@ -155,6 +176,15 @@ mod tests {
         let text = br#"{"type":"$reply","payload":{},"metadata":{"id":"join"}}"#;
         assert!(answers(text, "join"));
         assert!(!answers(text, "hello"));
+    }
+
+    #[test]
+    fn texts_and_rooms_are_found() {
+        let joined = br#"{"type":"$joined","payload":{"epoch":"e1"},"metadata":{"room":"a/1"}}"#;
+        assert_eq!(text_of(joined, "epoch").as_deref(), Some("e1"));
+        assert_eq!(text_of(joined, "ticket"), None);
+        assert_eq!(text_of(br#"{"ticket":"cut"#, "ticket"), None);
+        assert!(is_of(joined, "a/1") && !is_of(joined, "a"));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!
 //! | Command | File |
 //! |---|---|
-//! | `echo`, `fanout`, `churn`, `idle`, `join` | `echo`, `fanout`, `churn`, `idle`, `join`: drive a server, check every answer |
+//! | `echo`, `fanout`, `churn`, `idle`, `join`, `recover` | files of these names: drive a server, check every answer |
 //! | `baseline-echo`, `baseline-fanout` | `baseline`: the servers to compare with |
 //! | `compare` | `compare`: starts servers itself, interleaved rounds, medians and spread |
 //!
@@ -37,6 +37,7 @@ mod idle;
 mod join;
 mod ledger;
 mod memory;
+mod recover;
 mod run;
 mod sequence;
 mod session;
@@ -65,6 +66,8 @@ enum Command {
     Idle(idle::IdleArgs),
     /// Join one room with many sessions at once, and count what it costs and how much is told.
     Join(join::JoinArgs),
+    /// Cut all connections, let all sessions come back at once, and check what they missed.
+    Recover(recover::RecoverArgs),
     /// Serve the least that an echo can cost: one recv and one send a message.
     BaselineEcho(baseline::BaselineArgs),
     /// Serve the least that a fan-out can cost: one send a member and message.
@@ -84,6 +87,7 @@ pub fn run(args: BenchArgs) -> ExitCode {
         Command::Churn(args) => churn::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Join(args) => join::run(&args),
+        Command::Recover(args) => recover::run(&args),
         Command::BaselineEcho(args) => baseline::echo::serve(&args),
         Command::BaselineFanout(args) => baseline::fanout::serve(&args),
         Command::Compare(args) => compare::run(&args),
