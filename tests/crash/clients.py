@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import signal
 import socket
 import time
 import zlib
@@ -17,7 +18,7 @@ from itertools import count
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from support.server import PATIENCE_S
+from support.server import BINARY, PATIENCE_S, environment
 from support.session import SUBPROTOCOL
 
 # How long a client waits before it tries again; a server that is killed is back at once.
@@ -251,6 +252,9 @@ class Subscriber(Member):
             self.positions.get(room) == self.world.heads[room] for room in self.rooms
         )
 
+    async def end(self):
+        await self.socket.close()
+
     async def open(self):
         if self.idler and self.client:
             await self.world.more("acked", self.rng.randrange(2_000))
@@ -340,6 +344,80 @@ class Sluggard(Subscriber):
         await super().take()
         if not self.world.enough:
             await asyncio.sleep(AGAIN_S)
+
+
+class RustSubscriber:
+    """`clarion sub`, the Rust client: comes back by itself, and prints what it is given.
+
+    It does not print from where it goes on, and need not: in rooms that keep everything it has to
+    print everything from the first on, whatever happens.
+    """
+
+    def __init__(self, world, name, rooms):
+        self.world, self.rooms = world, rooms
+        self.journal = world.journal(name)
+        self.positions = {}
+        self.process = None
+
+    async def run(self):
+        options = ("--json", "--last", "1000")
+        url = self.world.server.ws()
+        self.process = await clarion(self.world, "sub", url, *self.rooms, *options)
+        while line := (await self.process.stdout.readline()).decode():
+            message = json.loads(line)
+            metadata = message["metadata"]
+            room, epoch, offset = (metadata[name] for name in ("room", "epoch", "offset"))
+            if room not in self.positions:
+                answer = {"epoch": epoch, "offset": offset, "from": 1, "recovered": False}
+                self.journal.write("joined", room=room, asked_at=now(), after=None, **answer)
+            place = {"room": room, "epoch": epoch, "offset": offset}
+            names = {"user": metadata["from"].get("user") if "from" in metadata else None}
+            payload = line[line.index('"payload":') + 10 : line.rindex(',"metadata":')]
+            self.journal.write("saw", **place, **names, key=metadata.get("key"), what=what(payload))
+            self.positions[room] = (epoch, offset)
+        assert await self.process.wait() == 0
+        self.journal.write("done")
+
+    is_done = Subscriber.is_done
+
+    async def end(self):
+        self.process.send_signal(signal.SIGINT)
+
+
+class RustPublisher:
+    """`clarion pub`, the Rust client: sends lines, and ends with 0 if all were acknowledged."""
+
+    def __init__(self, world, name, room):
+        self.world, self.name, self.room = world, name, room
+        self.journal = world.journal(name)
+        self.rng = world.rng_for(name)
+        self.process = None
+
+    async def run(self):
+        self.process = await clarion(self.world, "pub", self.world.server.ws(), self.room, "m", "-")
+        for number in count(1):
+            if self.world.enough:
+                break
+            payload = payload_of(self.name, number, self.rng)
+            self.journal.write("sent", room=self.room, user=None, key=None, what=what(payload))
+            self.process.stdin.write(f"{payload}\n".encode())
+            await self.process.stdin.drain()
+            await self.world.more("acked", 2)
+        self.process.stdin.close()
+        assert await self.process.wait() == 0
+        self.journal.write("done")
+
+    def is_done(self):
+        return self.process.returncode is not None
+
+
+async def clarion(world, *args):
+    """A command of the binary; what it says besides is added to a file."""
+    pipe = asyncio.subprocess.PIPE
+    with (world.directory / "clients.log").open("ab") as said:
+        return await asyncio.create_subprocess_exec(
+            BINARY, *args, env=environment({}), stdin=pipe, stdout=pipe, stderr=said
+        )
 
 
 class Auditor:

@@ -19,7 +19,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "blackbox"))
 
-from clients import Auditor, BackEnd, Journal, Publisher, Sluggard, Subscriber
+from clients import (
+    Auditor,
+    BackEnd,
+    Journal,
+    Publisher,
+    RustPublisher,
+    RustSubscriber,
+    Sluggard,
+    Subscriber,
+)
 from support.server import PATIENCE_S, Server
 
 ROOMS = {
@@ -104,10 +113,12 @@ class Crash:
             *(Publisher(world, f"publisher{n}", PLAIN, 4**n) for n in range(3)),
             BackEnd(world, "backend0", INBOXES),
             BackEnd(world, "backend1", list(ROOMS)),
+            RustPublisher(world, "rust-publisher", "kept/a"),
         ]
         self.subscribers = [
             Subscriber(world, "subscriber0", PLAIN),
             Subscriber(world, "subscriber1", PLAIN[:2], last=10),
+            RustSubscriber(world, "rust-subscriber", PLAIN[:2]),
             Sluggard(world, "sluggard", ["short/a"]),
             Subscriber(world, "idler0", PLAIN, idler=True),
             Subscriber(world, "idler1", PLAIN[1:], last=20, idler=True),
@@ -116,6 +127,13 @@ class Crash:
     async def run(self):
         self.journal.write("rooms", rooms=ROOMS)
         await self.start()
+        # A log that is empty is not there yet, and has no position to come back to.
+        first = BackEnd(self.world, "first", [])
+        for number, room in enumerate(ROOMS):
+            first.rooms = [room]
+            await first.publish(number)
+        first.journal.write("done")
+        first.journal.close()
         clients = [*self.publishers, *self.subscribers]
         async with asyncio.TaskGroup() as tasks:
             for client in clients:
@@ -163,7 +181,7 @@ class Crash:
         world.heads = await self.auditor.read(whole=True)
         await world.until(lambda: all(s.is_done() for s in self.subscribers), "all members")
         for subscriber in self.subscribers:
-            await subscriber.socket.close()
+            await subscriber.end()
         self.auditor.journal.write("done")
         self.journal.write("done")
 
