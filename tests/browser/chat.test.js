@@ -430,12 +430,88 @@ describe('rooms without log', () => {
     await ben.page.getByText(/Next try in/).waitFor();
     wire.mend();
     await ben.page.getByText('Some messages may be missing here.').waitFor();
+    await ben.page
+      .getByRole('region', { name: 'While you were offline' })
+      .getByText('You were offline: some messages may be missing.')
+      .waitFor();
     await ada.say('Two');
     await ben.sees('Two');
   });
 });
 
 describe('when the connection breaks', () => {
+  /** Cut off until so many messages were said, and back. */
+  async function away(room, count) {
+    const wire = await lay();
+    const ben = await Person.enter(browser, wire, room, 'Ben');
+    people.push(ben);
+    for (let number = 1; number <= 30; number++)
+      await server.publish(room, 'Ada', `Seen ${number}`);
+    await ben.sees('Seen 30');
+    wire.cut();
+    await ben.page.getByText(/Next try in/).waitFor();
+    for (let number = 1; number <= count; number++) {
+      await server.publish(room, 'Ada', `Missed ${number}`);
+    }
+    wire.mend();
+    await ben.sees(`Missed ${count}`);
+    return ben;
+  }
+
+  test('one is told how much came meanwhile, shown where it begins, and can dismiss it', async () => {
+    const ben = await away('away', 40);
+    const { page } = ben;
+    const bar = page.getByRole('region', { name: 'While you were offline' });
+    await bar.getByText('You were offline: 40 new messages').waitFor();
+    await until('said aloud', async () => {
+      const said = await page.getByRole('main').getByRole('status').allInnerTexts();
+      return said.includes('You were offline: 40 new messages');
+    });
+    await until('at the end', () => ben.isAtEnd());
+    // By the keyboard: it is the last thing before the messages.
+    await page.getByRole('log').focus();
+    await page.keyboard.press('Shift+Tab');
+    assert.equal(await focused(page), 'Dismiss');
+    await page.keyboard.press('Shift+Tab');
+    assert.equal(await focused(page), 'Show');
+    await page.keyboard.press('Enter');
+    await bar.waitFor({ state: 'detached' });
+    await ben.sees('Missed 1');
+    await ben.log.getByText('You were offline: 40 new messages').waitFor();
+    assert.equal(await ben.message('Missed 40').count(), 0);
+    assert.equal(await focused(page), 'Messages in away');
+    await page.getByRole('button', { name: 'Newest messages' }).click();
+    await ben.sees('Missed 40');
+  });
+
+  test('what was dismissed stays so, and the next absence is told again', async () => {
+    const ben = await away('again', 3);
+    const { page } = ben;
+    const bar = page.getByRole('region', { name: 'While you were offline' });
+    await bar.getByText('You were offline: 3 new messages').waitFor();
+    await bar.getByRole('button', { name: 'Dismiss' }).click();
+    await bar.waitFor({ state: 'detached' });
+    await page.getByRole('textbox', { name: 'Join a room' }).fill('elsewhere');
+    await page.keyboard.press('Enter');
+    await ben.joined('elsewhere');
+    await page.getByRole('link', { name: 'again' }).click();
+    await ben.joined('again');
+    await ben.sees('Missed 3');
+    await ben.log.getByText('You were offline: 3 new messages').waitFor();
+    assert.equal(await bar.count(), 0);
+    const [wire] = wires;
+    wire.cut();
+    await page.getByText(/Next try in/).waitFor();
+    await server.publish('again', 'Ada', 'Once more');
+    wire.mend();
+    await tryNow(ben);
+    await bar.getByText('You were offline: 1 new message').waitFor();
+    await bar.getByRole('button', { name: 'Show' }).click();
+    await ben.sees('Once more');
+    await until('at the end', () => ben.isAtEnd());
+    assert.equal(await page.getByRole('button', { name: 'Newest messages' }).count(), 0);
+  });
+
   test('what was missed comes once, in order, and is announced', async () => {
     const ada = await enter('wire', 'Ada');
     const wire = await lay();
@@ -449,7 +525,7 @@ describe('when the connection breaks', () => {
     await ben.say('5');
     await until('sent', async () => (await ada.log.locator('[data-delivery=sent]').count()) === 4);
     wire.mend();
-    await ben.page.getByText('Back again: 3 messages you missed were recovered.').waitFor();
+    await ben.log.getByText('You were offline: 3 new messages').waitFor();
     await ada.sees('5');
     await ben.page.getByText('Sending…').waitFor({ state: 'detached' });
     const texts = await ben.log.locator('[dir=auto]').allInnerTexts();
@@ -457,6 +533,42 @@ describe('when the connection breaks', () => {
     assert.equal(await ben.page.getByText('missing').count(), 0);
     await until('Ben is there once', async () => (await ada.members.count()) === 2);
     await ben.shows('recovered');
+  });
+});
+
+describe('with the settings of `make run`', () => {
+  test('what was said is there when the server is back, without a reload and with one', async () => {
+    const durable = await Server.start({ asRun: true });
+    try {
+      const ada = await Person.enter(browser, durable, 'kept', 'Ada');
+      const ben = await Person.enter(browser, durable, 'kept', 'Ben');
+      people.push(ada, ben);
+      await ada.say('Before');
+      await ben.sees('Before');
+      for (const end of ['kill', 'terminate']) {
+        await durable[end]();
+        await ben.page.getByText(/Next try in/).waitFor();
+        await durable.restart();
+        await ben.joined('kept');
+        await ben.sees('Before');
+        await ben.say(`After ${end}`);
+        await ada.sees(`After ${end}`);
+      }
+      // It is the same log: nothing is missing, and nothing is said to be.
+      assert.equal(await ben.page.getByText('missing').count(), 0);
+      const texts = ['Before', 'After kill', 'After terminate'];
+      assert.deepEqual(await ben.log.locator('[dir=auto]').allInnerTexts(), texts);
+      await ada.page.reload();
+      await ada.joined('kept');
+      await ada.sees('After terminate');
+      assert.deepEqual(await ada.log.locator('[dir=auto]').allInnerTexts(), texts);
+      const eve = await Person.enter(browser, durable, 'kept', 'Eve');
+      people.push(eve);
+      await eve.sees('Before');
+      await ben.shows('restarted');
+    } finally {
+      await durable.stop();
+    }
   });
 });
 
@@ -488,11 +600,8 @@ describe('when the server dies', () => {
     await ben.shows('crash-phone-dark');
 
     await server.restart();
-    // Both come back by themselves; Ada cannot wait. The button is gone if she already is.
-    await ada.page
-      .getByRole('button', { name: 'Try now' })
-      .click({ timeout: 1_000 })
-      .catch(() => {});
+    // Both come back by themselves; Ada cannot wait.
+    await tryNow(ada);
     await ben.sees('Into the dark');
     await ada.page.getByText('Sending…').waitFor({ state: 'detached' });
     assert.equal(await ada.message('Into the dark').count(), 1);
@@ -619,6 +728,14 @@ describe('keyboard', () => {
     await until('focus', async () => (await focused(page)) === 'Conversations');
   });
 });
+
+/** Waits no longer for the next try; the button is gone for who is back already. */
+async function tryNow({ page }) {
+  await page
+    .getByRole('button', { name: 'Try now' })
+    .click({ timeout: 1_000 })
+    .catch(() => {});
+}
 
 /** The accessible name of what has the focus, roughly. */
 function focused(page) {

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { after, before, describe, test } from 'node:test';
 import { DESKTOP, launch, Person, PHONE, screenshots } from './support/people.js';
 import { Server } from './support/server.js';
+import { Wire } from './support/wire.js';
 
 /** Every screen in every size and scheme: nothing overflows, axe finds nothing, and a picture of it. */
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -178,6 +179,54 @@ for (const [size, options] of Object.entries({ desktop: DESKTOP, phone: PHONE })
         await dora.page.getByText('An operator ended the connection.').waitFor();
         await check(dora, 'disconnected');
         await dora.leave();
+      });
+
+      test('back after an absence', async () => {
+        const room = `absence/${size}/${colorScheme}`;
+        const wire = await Wire.to(server.port);
+        try {
+          const dora = await Person.enter(browser, wire, room, 'Dora', look);
+          await server.publish(room, 'Ada', 'I will be back at noon.');
+          await dora.sees('I will be back at noon.');
+          wire.cut();
+          await dora.page.getByText(/Next try in/).waitFor();
+          for (let number = 1; number <= 14; number++) {
+            await server.publish(room, number % 3 ? 'Ada' : 'Ben', `Something new, part ${number}`);
+          }
+          wire.mend();
+          await dora.page.getByRole('region', { name: 'While you were offline' }).waitFor();
+          await dora.sees('Something new, part 14');
+          await dora.page.getByText(/Next try in/).waitFor({ state: 'detached' });
+          await check(dora, 'absence');
+          await dora.page.getByRole('button', { name: 'Show' }).click();
+          await dora.sees('Something new, part 1');
+          await check(dora, 'absence-shown');
+          await dora.leave();
+        } finally {
+          wire.close();
+        }
+      });
+
+      test('back in a room that keeps nothing', async () => {
+        const room = `unlogged/${size}/${colorScheme}`;
+        const wire = await Wire.to(server.port);
+        try {
+          const dora = await Person.enter(browser, wire, room, 'Dora', look);
+          await server.publish(room, 'Ada', 'Who remembers this?');
+          await dora.sees('Who remembers this?');
+          wire.cut();
+          await dora.page.getByText(/Next try in/).waitFor();
+          wire.mend();
+          await dora.page
+            .getByText('You were offline: some messages may be missing.')
+            .first()
+            .waitFor();
+          await dora.page.getByText(/Next try in/).waitFor({ state: 'detached' });
+          await check(dora, 'absence-gap');
+          await dora.leave();
+        } finally {
+          wire.close();
+        }
       });
 
       test('empty room', async () => {

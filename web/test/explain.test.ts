@@ -1,6 +1,7 @@
 import { ClarionError, type GapPayload } from '@clarion/client';
 import { expect, test } from 'vitest';
 import {
+  explainAbsence,
   explainFailure,
   explainGap,
   explainLeft,
@@ -23,8 +24,19 @@ test('gap_claims_no_more_than_is_known', () => {
 
 test('recovery_says_how_much', () => {
   const recovered = { kind: 'recovered', id: 'n', from: 4 } as const;
-  expect(explainRecovery({ ...recovered, to: 6 })).toMatch(/3 messages you missed were/);
-  expect(explainRecovery({ ...recovered, to: 4 })).toMatch(/1 message you missed was/);
+  expect(explainRecovery({ ...recovered, to: 6 })).toBe('You were offline: 3 new messages');
+  expect(explainRecovery({ ...recovered, to: 4 })).toBe('You were offline: 1 new message');
+});
+
+test('absence_tells_what_came_from_what_may_be_missing', () => {
+  const absence = (payload: GapPayload) => explainAbsence({ kind: 'gap', id: 'n', gap: payload });
+  const recovered = { kind: 'recovered', id: 'n', from: 4, to: 17 } as const;
+  expect(explainAbsence(recovered)).toBe('You were offline: 14 new messages');
+  const perhaps = 'You were offline: some messages may be missing.';
+  expect(absence({ reason: 'unknown' })).toBe(perhaps);
+  expect(absence({ reason: 'epoch', epoch: 'f', offset: 0 })).toBe(perhaps);
+  expect(absence({ reason: 'trimmed', from: 4, to: 6 })).toMatch(/^3 messages could not/);
+  expect(absence({ reason: 'slow' })).toMatch(/^Some messages could not/);
 });
 
 test('typing_names_two_and_counts_more', () => {

@@ -65,3 +65,16 @@ test('row_of_an_entry_has_the_same_message_each_time', () => {
     again?.kind === 'message' && again.message,
   );
 });
+
+test('what_came_by_recovery_is_told_from_what_came_after_it', () => {
+  const at = (offset: number): Entry => {
+    const entry = say(`${offset}`, 'a', noon);
+    if (entry.kind !== 'message') throw new Error('not a message');
+    return { ...entry, publication: { ...entry.publication, position: { epoch: 'e', offset } } };
+  };
+  const recovered: Entry = { kind: 'recovered', id: 'n', from: 2, to: 3 };
+  const gap: Entry = { kind: 'gap', id: 'g', gap: { reason: 'slow' } };
+  const rows = toRows([at(1), recovered, at(2), at(3), at(4), gap, at(3)], () => false);
+  const missed = rows.flatMap((row) => (row.kind === 'message' ? row.wasMissed : []));
+  expect(missed).toEqual([false, true, true, false, false]);
+});

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,6 +32,8 @@ const DIRECT = `
 match = "$user/*"
 publish = "everyone"
 `;
+/** What `make run` starts the server with. */
+const CHAT = fileURLToPath(new URL('../../../web/chat.toml', import.meta.url));
 const START_MS = 10_000;
 
 /** The real server, on a port and a data directory that outlive its process. */
@@ -40,14 +42,16 @@ export class Server {
   #data;
   #process;
 
-  static async start({ direct = true } = {}) {
+  /** With settings of these tests, or with those of `make run`. */
+  static async start({ direct = true, asRun = false } = {}) {
     await access(BINARY).catch(() => {
       throw new Error(`no server at ${BINARY}: build it, or name it in CLARION_BIN`);
     });
     const server = new Server();
     server.#port = await freePort();
     server.#data = await mkdtemp(join(tmpdir(), 'clarion-browser-'));
-    const settings = direct ? SETTINGS + DIRECT : SETTINGS;
+    const own = direct ? SETTINGS + DIRECT : SETTINGS;
+    const settings = asRun ? await readFile(CHAT, 'utf8') : own;
     await writeFile(join(server.#data, 'clarion.toml'), settings);
     await server.restart();
     const page = await (await fetch(server.url)).text();

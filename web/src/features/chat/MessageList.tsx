@@ -3,7 +3,8 @@ import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from
 import { Virtualizer, type VirtualizerHandle } from 'virtua';
 import { formatDay, plural } from '../../shared/format.ts';
 import { DownIcon } from '../../shared/icons.tsx';
-import { explainGap, explainRecovery } from './explain.ts';
+import { Absence } from './Absence.tsx';
+import { explainAbsence, explainGap, explainRecovery } from './explain.ts';
 import styles from './MessageList.module.css';
 import { MessageRow } from './MessageRow.tsx';
 import type { Row } from './rows.ts';
@@ -28,12 +29,17 @@ const END_PX = 80;
 export function MessageList(props: MessageListProps) {
   const { label, rows, earlier, beginning, isReady, placeholder } = props;
   const { onLoadEarlier, onRetry, onDiscard } = props;
-  const { list, virtual, isAtEnd, missed, isPrepend, onScroll, onKeyDown, toEnd } =
+  const { list, virtual, isAtEnd, missed, isPrepend, onScroll, onKeyDown, toEnd, toRow } =
     useStickToEnd(rows);
   const now = Date.now();
 
   return (
     <div className={styles.place}>
+      <Absence
+        rows={rows}
+        onShow={toRow}
+        onGo={() => list.current?.focus({ preventScroll: true })}
+      />
       <div
         ref={list}
         id="messages"
@@ -130,19 +136,25 @@ function Day({ label }: { label: string }) {
 }
 
 function NoticeRow({ notice }: { notice: Extract<Row, { kind: 'notice' }>['notice'] }) {
-  const isGap = notice.kind === 'gap';
   return (
     <div className={styles.item}>
-      <p className={isGap ? `${styles.notice} ${styles.gap}` : styles.notice}>
-        {isGap ? explainGap(notice) : explainRecovery(notice)}
-      </p>
+      {notice.kind === 'gap' ? (
+        <p className={styles.gap}>{explainGap(notice)}</p>
+      ) : (
+        <p className={styles.recovered}>
+          <span>{explainRecovery(notice)}</span>
+        </p>
+      )}
     </div>
   );
 }
 
 const SPOKEN_LENGTH = 300;
 
-/** Says aloud what others write while one is here: not history, and a burst as a number. */
+/**
+ * Says aloud what others write while one is here: not history, and a burst as a number; after an
+ * absence what became of it.
+ */
 function Announcer({ rows, isReady }: { rows: readonly Row[]; isReady: boolean }) {
   const [spoken, setSpoken] = useState('');
   const heard = useRef<string>(undefined);
@@ -157,8 +169,13 @@ function Announcer({ rows, isReady }: { rows: readonly Row[]; isReady: boolean }
       fresh.unshift(rows[at] as Row);
       if (fresh.length > 100) break;
     }
+    const notice = fresh.findLast((row) => row.kind === 'notice')?.notice;
+    if (notice) {
+      setSpoken(explainAbsence(notice));
+      return;
+    }
     const said = fresh.flatMap((row) =>
-      row.kind === 'message' && !row.message.mine ? row.message : [],
+      row.kind === 'message' && !row.message.mine && !row.wasMissed ? row.message : [],
     );
     const [first] = said;
     if (!first) return;
@@ -224,7 +241,7 @@ function useStickToEnd(rows: readonly Row[]) {
     onScroll: () => {
       const element = list.current;
       if (!element) return;
-      const isThere = element.scrollHeight - element.scrollTop - element.clientHeight < END_PX;
+      const isThere = isNearEnd(element);
       if (isThere === isAtEnd) return;
       setAtEnd(isThere);
       setSeen(lastKey);
@@ -242,12 +259,24 @@ function useStickToEnd(rows: readonly Row[]) {
       const index = isEnd ? rows.length : 0;
       virtual.current?.scrollToIndex(index, { align: isEnd ? 'end' : 'start' });
     },
+    toRow: (row: number) => {
+      setAtEnd(false);
+      setSeen(lastKey);
+      virtual.current?.scrollToIndex(row + 1, { align: 'start' });
+      // What is near to the end is at the end.
+      requestAnimationFrame(() => setAtEnd(isNearEnd(list.current)));
+    },
     toEnd: () => {
       setAtEnd(true);
       virtual.current?.scrollToIndex(rows.length, { align: 'end' });
       list.current?.focus({ preventScroll: true });
     },
   };
+}
+
+function isNearEnd(element: HTMLElement | null): boolean {
+  if (!element) return true;
+  return element.scrollHeight - element.scrollTop - element.clientHeight < END_PX;
 }
 
 function messagesAfter(rows: readonly Row[], key: string | undefined): number {

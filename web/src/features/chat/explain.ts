@@ -41,11 +41,17 @@ export function explainGap({ gap: { reason, from, to } }: Gap): string {
   return 'Some messages could not be recovered.';
 }
 
-/** What was missed and is here after all, for people. */
+/** What was missed and begins here, for people. */
 export function explainRecovery({ from, to }: Recovery): string {
-  const count = to - from + 1;
-  const were = count === 1 ? 'was' : 'were';
-  return `Back again: ${plural(count, 'message')} you missed ${were} recovered.`;
+  return `You were offline: ${plural(to - from + 1, 'new message')}`;
+}
+
+/** The same away from its place: what came after all, or what may never come. */
+export function explainAbsence(notice: Gap | Recovery): string {
+  if (notice.kind === 'recovered') return explainRecovery(notice);
+  const { reason, from } = notice.gap;
+  const isKnown = from !== undefined || (reason !== 'epoch' && reason !== 'unknown');
+  return isKnown ? explainGap(notice) : 'You were offline: some messages may be missing.';
 }
 
 /** Who is typing, for people; names are the caller's. */

@@ -12,6 +12,8 @@ export type Row =
       isFirst: boolean;
       /** A day begins. */
       isNewDay: boolean;
+      /** It came by recovery, and the notice above has counted it. */
+      wasMissed: boolean;
     };
 
 /** Messages of one author within this are one group under one name. */
@@ -26,9 +28,11 @@ export function toRows(entries: readonly Entry[], isMine: IsMine): Row[] {
   const rows: Row[] = [];
   let midnight = Number.NaN;
   let last: Message | undefined;
+  let missedTo = 0;
   for (const entry of entries) {
     if (entry.kind !== 'message') {
       last = undefined;
+      missedTo = entry.kind === 'recovered' ? entry.to : 0;
       rows.push({ kind: 'notice', key: entry.id, notice: entry });
       continue;
     }
@@ -50,7 +54,9 @@ export function toRows(entries: readonly Entry[], isMine: IsMine): Row[] {
       last?.sender === message.sender &&
       last.author === message.author &&
       time - last.time < GROUP_MS;
-    rows.push({ kind: 'message', key: message.id, message, isFirst: !goesOn, isNewDay });
+    const { position } = entry.publication;
+    const wasMissed = !!position && position.offset <= missedTo;
+    rows.push({ kind: 'message', key: message.id, message, isFirst: !goesOn, isNewDay, wasMissed });
     last = message;
   }
   return rows;
