@@ -7,7 +7,7 @@ use crate::id::{ApiId, ConnId, WorkerId};
 use crate::mail::{ApiAnswer, Mail};
 use bytes::Bytes;
 use clarion_protocol::command::Credential;
-use clarion_protocol::{RoomName, Sender};
+use clarion_protocol::{Pattern, RoomName, Sender};
 use clarion_store::Request;
 use std::sync::Arc;
 
@@ -94,6 +94,33 @@ pub enum Action {
     State,
 }
 
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Join, Self::Publish, Self::History, Self::Members, Self::State];
+}
+
+/// A set of actions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Actions(u8);
+
+impl Actions {
+    /// All five.
+    pub const ALL: Self = Self(0b1_1111);
+
+    /// Whether `action` is one of them.
+    #[must_use]
+    pub fn contains(self, action: Action) -> bool {
+        self.0 & (1 << action as u8) != 0
+    }
+}
+
+impl FromIterator<Action> for Actions {
+    fn from_iter<I: IntoIterator<Item = Action>>(actions: I) -> Self {
+        Self(actions.into_iter().fold(0, |bits, action| bits | 1 << action as u8))
+    }
+}
+
 /// A permission asked for one command.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -139,9 +166,40 @@ pub struct Grants {
     /// Groups that the session is in, each one segment of at most 96 bytes; at most `limits.rooms`,
     /// or the token is refused.
     pub groups: Vec<Box<str>>,
+    /// What the session may do where. `None`: the rooms' settings decide alone. `Some`: it may do
+    /// what is listed and no more; at most [`Self::ROOMS_MAX`], or the token is refused.
+    pub rooms: Option<Vec<RoomGrant>>,
+    /// Limits that hold for the session instead of the settings'.
+    pub limits: TokenLimits,
+    /// The token's `jti`, at most 128 bytes: what it can be revoked by.
+    pub token_id: Option<Box<str>>,
+}
+
+/// What a token lets its session do in the rooms of one pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomGrant {
+    /// Which rooms.
+    pub pattern: Pattern,
+    /// What.
+    pub actions: Actions,
+}
+
+/// Limits of one session; each `None` is what the settings say. They may be less or more than that,
+/// since whoever signs tokens is trusted like whoever writes the settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenLimits {
+    /// `limits.publish_per_s`; 0: no limit.
+    pub publish_per_s: Option<u32>,
+    /// `limits.commands_per_s`; 0: no limit.
+    pub commands_per_s: Option<u32>,
+    /// `limits.rooms`.
+    pub rooms: Option<u32>,
 }
 
 impl Grants {
+    /// Most patterns of one token: each is looked at for every command of its session.
+    pub const ROOMS_MAX: usize = 100;
+
     /// What a connection keeps of it: nothing if it grants nothing.
     pub(crate) fn kept(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
@@ -164,6 +222,9 @@ pub enum AuthOutcome {
         info: Option<Box<str>>,
         /// What the token grants.
         grants: Grants,
+        /// When the token was issued, Unix milliseconds; 0 if it does not say. A revocation of its
+        /// user voids all that are not newer.
+        issued_at_ms: u64,
         /// When the token ends, Unix milliseconds.
         expires_at_ms: Option<u64>,
     },

@@ -100,7 +100,7 @@ impl Shard {
             return;
         }
         match outcome {
-            AuthOutcome::User { user, info, grants, expires_at_ms } => {
+            AuthOutcome::User { user, info, grants, expires_at_ms, .. } => {
                 if let Err(why) = check_identity(&user, &grants, rooms_max) {
                     let outcome = AuthOutcome::Denied(why);
                     return self.on_authenticated(conn, outcome, now, fx);

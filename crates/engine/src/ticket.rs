@@ -90,7 +90,7 @@ impl Tickets {
         let sender = Sender { client: Some(client), user: Some(user), info };
         let guest = flags & GUEST != 0;
         let groups = groups.split('/').filter(|group| !group.is_empty()).map(Into::into);
-        let grants = Grants { groups: groups.collect() };
+        let grants = Grants { groups: groups.collect(), ..Grants::default() };
         Some(Ticket { sender, grants, guest, expires_at_ms, token_expires_at_ms })
     }
 }
@@ -118,7 +118,7 @@ mod tests {
                 user: Some("ada".into()),
                 info: Some("{\"name\":\"Ada\"}".into()),
             },
-            grants: Grants { groups: vec!["staff".into(), "berlin".into()] },
+            grants: Grants { groups: vec!["staff".into(), "berlin".into()], ..Grants::default() },
             guest: false,
             expires_at_ms: 1_000,
             token_expires_at_ms: 900,

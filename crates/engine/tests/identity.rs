@@ -15,6 +15,7 @@ fn token(rig: &mut Rig, text: &str, user: &str, info: Option<&str>, for_ms: u64)
         user: user.into(),
         info: info.map(Into::into),
         grants: Grants::default(),
+        issued_at_ms: 0,
         expires_at_ms,
     };
     rig.effects.tokens.push((text.into(), outcome));

@@ -183,6 +183,7 @@ impl Effects for Driver {
                     user: user.into(),
                     info: None,
                     grants: Grants::default(),
+                    issued_at_ms: 0,
                     expires_at_ms: None,
                 },
                 None => AuthOutcome::Denied("no such token"),

@@ -27,7 +27,7 @@ pub mod key;
 pub mod refused;
 pub mod verify;
 
-pub use claims::Claims;
+pub use claims::{Action, Claims, Limits};
 pub use key::{Algorithm, Key, KeyError};
 pub use refused::Refused;
 pub use verify::{TOKEN_SIZE_MAX, Verifier};

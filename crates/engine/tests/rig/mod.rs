@@ -384,6 +384,7 @@ pub(crate) fn user_token(user: &str) -> AuthOutcome {
         user: user.into(),
         info: None,
         grants: Grants::default(),
+        issued_at_ms: 0,
         expires_at_ms: None,
     }
 }
@@ -491,9 +492,9 @@ impl Effects for Rigged {
         let Some(user) = said("user:").next() else {
             return Some(AuthOutcome::Denied("not a token"));
         };
-        let grants = Grants { groups: said("group:").collect() };
+        let grants = Grants { groups: said("group:").collect(), ..Grants::default() };
         let expires_at_ms = said("expires:").next().map(|at| at.parse().unwrap());
-        Some(AuthOutcome::User { user, info: None, grants, expires_at_ms })
+        Some(AuthOutcome::User { user, info: None, grants, issued_at_ms: 0, expires_at_ms })
     }
 
     fn answer(&mut self, _: ApiId, answer: ApiAnswer) {

@@ -8,7 +8,8 @@ pub(crate) mod command;
 pub(crate) mod keys;
 
 use crate::config;
-use clarion_engine::effects::{AuthOutcome, Credentials, Grants};
+use clarion_engine::effects::{Action, AuthOutcome, Credentials, Grants, RoomGrant, TokenLimits};
+use clarion_protocol::Pattern;
 use clarion_token::{Claims, Key, Refused, Verifier};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -75,11 +76,32 @@ fn verifier(settings: &config::Auth, keys: Vec<Arc<Key>>) -> Verifier {
 
 /// What the engine is told of a good token.
 fn user(claims: Claims) -> AuthOutcome {
+    let room = |(pattern, actions): (Pattern, Vec<clarion_token::Action>)| RoomGrant {
+        pattern,
+        actions: actions.into_iter().map(action).collect(),
+    };
+    let clarion_token::Limits { publish_per_s, commands_per_s, rooms } = claims.limits;
     AuthOutcome::User {
         user: claims.user,
         info: claims.info,
-        grants: Grants { groups: claims.groups },
+        grants: Grants {
+            groups: claims.groups,
+            rooms: claims.rooms.map(|rooms| rooms.into_iter().map(room).collect()),
+            limits: TokenLimits { publish_per_s, commands_per_s, rooms },
+            token_id: claims.jti,
+        },
+        issued_at_ms: claims.issued_at_ms.unwrap_or(0),
         expires_at_ms: Some(claims.expires_at_ms),
+    }
+}
+
+fn action(action: clarion_token::Action) -> Action {
+    match action {
+        clarion_token::Action::Join => Action::Join,
+        clarion_token::Action::Publish => Action::Publish,
+        clarion_token::Action::History => Action::History,
+        clarion_token::Action::Members => Action::Members,
+        clarion_token::Action::State => Action::State,
     }
 }
 
