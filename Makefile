@@ -20,7 +20,7 @@ PYTHON := .venv/bin/python
 ruff = $(PYTHON) -m ruff check --quiet $(1) && $(PYTHON) -m ruff format --quiet --check $(1)
 
 # Which binary the tests start. For them only: the server takes no setting that it does not know.
-test-blackbox test-crash test-autobahn test-browser conformance crash: export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
+test-blackbox test-crash test-autobahn test-browser conformance crash power: export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
 
 # How long each target is fuzzed, and which.
 FUZZ_SECONDS ?= 600
@@ -103,6 +103,11 @@ test-crash: debug
 	@scripts/bootstrap python
 	$(PYTHON) -m pytest tests/crash
 
+.PHONY: power
+power: debug ## Power loss, rehearsed 10,000 times on recordings of the server; some minutes.
+	@scripts/bootstrap python
+	CLARION_POWER_LOSSES=10000 CLARION_POWER_ROUNDS=60 $(PYTHON) -m pytest tests/blackbox/test_power.py -s
+
 .PHONY: test-autobahn
 test-autobahn: debug autobahn-client
 	@scripts/bootstrap autobahn
@@ -125,9 +130,10 @@ conformance: debug autobahn-client ## All of Autobahn, both roles; half an hour.
 	$(PYTHON) tests/conformance/autobahn/conformance.py client --client $(TARGET)/debug/examples/autobahn_client
 
 .PHONY: crash
-crash: debug ## Kill the server CRASH_ROUNDS times under load, and check what its clients saw.
+crash: debug ## Kill the server CRASH_ROUNDS times under load, and check what its clients saw; then `make power`.
 	@scripts/bootstrap python
 	$(PYTHON) tests/crash/crash.py --rounds $(CRASH_ROUNDS)
+	@$(MAKE) power
 
 .PHONY: fuzz
 fuzz: ## Fuzz: ten minutes for each of FUZZ_TARGETS, or FUZZ_SECONDS.

@@ -11,15 +11,34 @@ const TICKET_KEY_FILE: &str = "ticket-key";
 pub(crate) const TOKEN_KEY_FILE: &str = "token-key";
 
 /// Makes the data directory, readable by nobody else, if there is none.
+///
+/// What was made is on the disk when this returns: a directory is lost with all that is in it, however
+/// well that was synced, as long as its name is not in the directory above.
 pub(crate) fn prepare(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| is_missing(dir)).collect();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(sync)
+}
+
+fn is_missing(dir: &Path) -> bool {
+    // An empty path is where relative ones begin.
+    dir != Path::new("") && !dir.exists()
+}
+
+/// Brings the names in a directory to the disk.
+fn sync(dir: &Path) -> io::Result<()> {
+    let here = if dir == Path::new("") { Path::new(".") } else { dir };
+    File::open(here)?.sync_all()
 }
 
 /// The key that authenticates session tickets.
 ///
-/// It is kept, so that a restart does not cost every client its session.
+/// It is kept, so that a restart does not cost every client its session, be it after a power loss:
+/// it is on the disk when this returns.
 pub(crate) fn ticket_key(dir: &Path) -> io::Result<[u8; 32]> {
     let bytes = keep(&dir.join(TICKET_KEY_FILE), || random::<32>().to_vec())?;
+    // Also if the file was there: whoever made it may have been killed before this.
+    sync(dir)?;
     bytes.try_into().map_err(|_| invalid(dir, TICKET_KEY_FILE, "is not 32 bytes long"))
 }
 

@@ -25,11 +25,13 @@ class Server:
     every test crosses from one to another now and then.
     """
 
-    def __init__(self, directory, settings=None, args=(), env=None, echo=False):
+    def __init__(self, directory, settings=None, args=(), env=None, echo=False, wrapper=()):
         self.directory = Path(directory)
         self.settings = settings or {}
         self.extra = [*args, *(["--echo"] if echo else [])]
         self.env = env or {}
+        # What the binary's command comes after; its process has to stay the one that was started.
+        self.wrapper = wrapper
         self.process = None
         self.host = "127.0.0.1"
         self.port = None
@@ -59,7 +61,7 @@ class Server:
         config.write_text(toml(self.settings))
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, "serve", *self.command_line(config)],
+                [*self.wrapper, BINARY, "serve", *self.command_line(config)],
                 env=environment({"CLARION_API_KEY": self.api_key, **self.env}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
