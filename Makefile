@@ -24,7 +24,7 @@ test-blackbox test-crash test-autobahn test-browser conformance crash power: exp
 
 # How long each target is fuzzed, and which.
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= frames handshake deflate envelope calls shards
+FUZZ_TARGETS ?= frames handshake deflate envelope token calls shards
 
 # How often `make crash` kills the server: it takes a few minutes.
 CRASH_ROUNDS ?= 200

@@ -15,16 +15,18 @@ mod envelope;
 mod frames;
 mod handshake;
 mod input;
+mod token;
 
 /// One target: its name, which is that of its folder in `fuzz/seeds/`, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("frames", frames::run),
     ("handshake", handshake::run),
     ("deflate", deflate::run),
     ("envelope", envelope::run),
+    ("token", token::run),
     ("calls", calls::run),
     ("shards", clarion_sim::calls),
 ];

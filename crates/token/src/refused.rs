@@ -11,7 +11,7 @@ pub enum Refused {
     Malformed(&'static str),
     /// The header's `alg` is none of ours, no key has it, or the key of that `kid` has another.
     Algorithm(&'static str),
-    /// No key has the token's `kid`. It may have been made a moment ago.
+    /// No key has the token's `kid`, or there is none at all. It may have been made a moment ago.
     UnknownKey,
     /// Signed by somebody else, or changed since.
     Signature,
