@@ -104,7 +104,8 @@ impl Server {
         let clock = Clock::start();
         let rate = settings.limits.requests_per_s_per_key;
         let (api_keys, api_key) = ApiKeys::open(dir, &settings.api_key, rate, clock)?;
-        let auth = Arc::new(Auth::new(&settings.auth, auth::keys::load(&settings.auth, dir)?));
+        let auth =
+            Arc::new(Auth::new(&settings.auth, auth::keys::load(&settings.auth, dir)?, clock));
         let audit = Audit::open(&settings.audit, clock).map(Arc::new).map_err(|e| {
             failed(format_args!("audit.file: {}", settings.audit.file.display()), &e)
         })?;
@@ -150,7 +151,6 @@ impl Server {
             origins: origins(settings),
             auth: auth.clone(),
             guests: settings.auth.guests(),
-            clock,
             token_sources: front::Sources {
                 query: settings.auth.query_token,
                 cookie: settings.auth.cookie.clone(),
@@ -168,6 +168,7 @@ impl Server {
         for (_, listener) in listeners {
             tokio::spawn(front::run(front.clone(), listener, stopped.clone()));
         }
+        tokio::spawn(auth.clone().run());
         tokio::spawn(api.keys.clone().watch(audit));
         tokio::spawn(async move { api.sample().await });
         Ok(Self { addresses, api_key, workers, draining, stop, threads })

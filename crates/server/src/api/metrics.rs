@@ -64,6 +64,11 @@ metrics! {
         "WebSocket handshakes, by what came of them.";
     TOKENS = Counter "clarion_tokens_total", "tokens", ["outcome"],
         "Tokens verified, by what came of them.";
+    JWKS_KEYS = Gauge "clarion_jwks_keys", "keys", [], "Keys for tokens that auth.jwks_url gave.";
+    JWKS_AGE = Gauge "clarion_jwks_age_seconds", "seconds", [],
+        "Time since they were fetched, or since the start; 0 without auth.jwks_url.";
+    JWKS_FETCHES = Counter "clarion_jwks_fetches_total", "requests", ["outcome"],
+        "Requests to auth.jwks_url.";
     RESUMED = Counter "clarion_resumed_total", "sessions", [],
         "Sessions that came back with a ticket.";
     CLOSES = Counter "clarion_closes_total", "connections", ["code"],
@@ -309,6 +314,11 @@ impl Api {
         let named = |(name, count): (&'static str, u64)| ([name.to_owned()], count);
         page.many(&HANDSHAKES, self.counts.handshakes().map(named));
         page.many(&TOKENS, self.auth.outcomes().map(named));
+        let jwks = self.auth.remote();
+        page.one(&JWKS_KEYS, jwks.keys);
+        page.one(&JWKS_AGE, jwks.age.as_secs_f64());
+        let fetches = [("ok", jwks.fetched), ("failed", jwks.failed)];
+        page.many(&JWKS_FETCHES, fetches.into_iter().map(named));
         page.one(&RESUMED, counters.resumed);
         let code = |code: u16| if code == 0 { "other".to_owned() } else { code.to_string() };
         page.many(&CLOSES, counters.closes.iter().map(|(at, count)| ([code(*at)], count)));

@@ -1,5 +1,6 @@
 //! `clarion token`: tokens from a shell, for development and to look into one.
 
+use super::fetch::fetch;
 use super::{keys, verifier};
 use crate::cli::PlaceArgs;
 use crate::config::{self, Settings, Span};
@@ -148,7 +149,8 @@ fn inspect(args: InspectArgs) -> Result<String, String> {
         }
     };
     let now_ms = Clock::start().now().wall_ms;
-    let claims = key.verifier()?.verify(token.trim(), now_ms).map_err(|it| it.to_string())?;
+    let claims =
+        key.verifier_with_remote()?.verify(token.trim(), now_ms).map_err(|it| it.to_string())?;
     let info: Option<Value> = claims.info.and_then(|info| serde_json::from_str(&info).ok());
     let rooms = claims.rooms.map(|rooms| {
         let named = |(pattern, actions): (clarion_protocol::Pattern, Vec<_>)| {
@@ -174,8 +176,26 @@ fn inspect(args: InspectArgs) -> Result<String, String> {
 }
 
 impl KeyArgs {
-    /// What the server with these settings would verify with.
+    /// What the server with these settings would verify with, but for keys from elsewhere.
     fn verifier(self) -> Result<Verifier, String> {
+        self.read().map(|(_, verifier)| verifier)
+    }
+
+    /// The same with them.
+    fn verifier_with_remote(self) -> Result<Verifier, String> {
+        let (settings, mut verifier) = self.read()?;
+        let auth = settings.auth;
+        if let Ok(source) = auth.jwks_url.parse() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
+            let fetched = runtime.block_on(fetch(&source, auth.jwks_timeout.0));
+            let fetched = fetched.map_err(|error| format!("auth.jwks_url: {error}"))?;
+            verifier.keys.extend(fetched.set.keys.into_iter().map(Arc::new));
+        }
+        Ok(verifier)
+    }
+
+    fn read(self) -> Result<(Settings, Verifier), String> {
         let settings: Settings =
             config::load(&self.place.into_sources()).map_err(|error| error.to_string())?;
         let mut keys = match &self.secret_file {
@@ -193,7 +213,8 @@ impl KeyArgs {
                 return Err(format!("auth.keys has no key with kid = \"{kid}\""));
             }
         }
-        Ok(verifier(&settings.auth, keys))
+        let verifier = verifier(&settings.auth, keys);
+        Ok((settings, verifier))
     }
 }
 

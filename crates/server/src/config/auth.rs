@@ -22,6 +22,14 @@ pub(crate) struct Auth {
     pub(crate) cookie: String,
     /// Keys that tokens are signed with.
     pub(crate) keys: Vec<AuthKey>,
+    /// Where more of them are served, as a JWK Set. Empty: nowhere.
+    pub(crate) jwks_url: String,
+    /// The keys there are fetched again after this at the latest.
+    pub(crate) jwks_refresh: Span,
+    /// And not sooner than this, also if a token has an unknown `kid`.
+    pub(crate) jwks_cooldown: Span,
+    /// How long fetching them may take.
+    pub(crate) jwks_timeout: Span,
 }
 
 /// Where clients without a token are guests.
@@ -71,19 +79,25 @@ impl Default for Auth {
             query_token: false,
             cookie: String::new(),
             keys: Vec::new(),
+            jwks_url: String::new(),
+            jwks_refresh: Span::from_ms(600_000),
+            jwks_cooldown: Span::from_ms(60_000),
+            jwks_timeout: Span::from_ms(5_000),
         }
     }
 }
 
 /// More leeway than this would only hide a clock that is wrong.
 const LEEWAY_MAX: Span = Span::from_ms(600_000);
+/// The shortest time between two requests for keys, and for one.
+const SPAN_MIN: Span = Span::from_ms(100);
 /// Most keys that can be set.
 const KEYS_MAX: usize = 32;
 
 impl Auth {
     /// Whether keys for tokens are set, so that the one of the data directory is not asked for.
     pub(crate) fn has_keys(&self) -> bool {
-        !self.keys.is_empty()
+        !self.keys.is_empty() || !self.jwks_url.is_empty()
     }
 
     /// Where clients without a token are guests; never `Auto`.
@@ -109,6 +123,20 @@ impl Auth {
         }
         if self.audience.iter().any(String::is_empty) {
             return fail("audience", "an audience has a name");
+        }
+        if !self.jwks_url.is_empty()
+            && let Err(rule) = self.jwks_url.parse::<crate::auth::Source>()
+        {
+            return fail("jwks_url", rule);
+        }
+        for (name, value) in [
+            ("jwks_refresh", self.jwks_refresh),
+            ("jwks_cooldown", self.jwks_cooldown),
+            ("jwks_timeout", self.jwks_timeout),
+        ] {
+            if value < SPAN_MIN {
+                return fail(name, &format!("must be at least {SPAN_MIN}"));
+            }
         }
         if self.keys.len() > KEYS_MAX {
             return fail("keys", &format!("there are at most {KEYS_MAX}"));

@@ -262,7 +262,10 @@ mod tests {
             ("[bans]\nduration = '0s'", "bans.duration"),
             ("[log]\nlevel = 'loud'", "log.level"),
             ("[auth]\nguests = 'some'", "auth.guests"),
+            ("listen = ['0.0.0.0:80']\n[auth]\nguests = 'always'", "auth.guests"),
             ("[auth]\nleeway = '11m'", "auth.leeway"),
+            ("[auth]\njwks_url = 'http://id.example/'", "auth.jwks_url"),
+            ("[auth]\njwks_cooldown = '0s'", "auth.jwks_cooldown"),
             ("[auth]\ncookie = 'a b'", "auth.cookie"),
             ("[auth]\naudience = ['']", "auth.audience"),
             ("[[auth.keys]]\nalg = 'HS256'\nsecret = 'short'", "auth.keys[0]"),
@@ -354,6 +357,8 @@ mod tests {
         assert!(warnings("[origins]\nallowed = ['*']").contains("origins.allowed"));
         assert!(warnings("[bans]\nafter = 3").contains("limits.exempt"));
         assert_eq!(warnings("[limits]\nconnections_per_ip = 3\nexempt = []"), "");
-        assert!(warnings("insecure = true\nlisten = ['0.0.0.0:80']").contains("insecure"));
+        let public = "insecure = true\nlisten = ['0.0.0.0:80']";
+        assert!(warnings(public).contains("insecure") && !warnings(public).contains("guests"));
+        assert!(warnings(&format!("{public}\n[auth]\nguests = 'always'")).contains("auth.guests"));
     }
 }

@@ -424,6 +424,10 @@ impl Settings {
         let loopback_is_exempt = limits.exempt.iter().any(|network| network == "127.0.0.0/8");
         [
             (public, "`insecure`: other machines can reach the server without TLS"),
+            (
+                public && self.auth.guests() == Guests::Always,
+                "`auth.guests`: everybody who reaches the server is let in, and needs no token",
+            ),
             (self.echo, "`echo`: /echo sends back whatever anybody sends; it is for tests"),
             (
                 self.origins.allowed.iter().any(|origin| origin == "*"),
@@ -451,7 +455,18 @@ impl Settings {
         if self.listen.is_empty() {
             return fail("listen", "at least one address is needed");
         }
-        if let Some(public) = self.listen.iter().find(|addr| !addr.ip().is_loopback())
+        let public = self.listen.iter().find(|addr| !addr.ip().is_loopback());
+        if let Some(public) = public
+            && self.auth.guests() == Guests::Always
+            && !self.insecure
+        {
+            let rule = format!(
+                "`always` lets in everybody who can reach {public}: leave it out and give users tokens \
+                 (docs/tokens.md), or set `insecure = true` (--insecure)"
+            );
+            return Err(("auth.guests".into(), rule));
+        }
+        if let Some(public) = public
             && !self.insecure
         {
             let rule = format!(

@@ -26,7 +26,7 @@ use crate::api::{Api, page};
 use crate::auth::Auth;
 use crate::config::Guests;
 use crate::ui;
-use crate::worker::{Clock, Workers};
+use crate::worker::Workers;
 use addresses::{Met, Net};
 use clarion_engine::Endpoint;
 use clarion_websocket::deflate;
@@ -53,7 +53,6 @@ pub(crate) struct Front {
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) origins: Origins,
     pub(crate) auth: Arc<Auth>,
-    pub(crate) clock: Clock,
     pub(crate) guests: Guests,
     /// Where a token may be.
     pub(crate) token_sources: Sources,

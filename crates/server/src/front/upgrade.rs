@@ -97,7 +97,7 @@ impl Front {
         if let Some(credentials) = &credentials
             && !agreed.hello
         {
-            self.check(credentials, guests)?;
+            self.check(credentials, guests).await?;
         }
         let socket = hyper::upgrade::on(&mut request);
         handoff.put(Upgrading {
@@ -115,8 +115,8 @@ impl Front {
 
     /// Refuses a client whose token is bad, if it does not speak the protocol: one that does is told
     /// in it, on its worker, which a page can read and a refused handshake it cannot.
-    fn check(&self, credentials: &Credentials, guests: bool) -> Result<(), Problem> {
-        let refusal = match self.auth.authenticate(credentials, guests, self.clock.now().wall_ms) {
+    async fn check(&self, credentials: &Credentials, guests: bool) -> Result<(), Problem> {
+        let refusal = match self.auth.check(credentials, guests).await {
             AuthOutcome::User { .. } | AuthOutcome::Guest => return Ok(()),
             AuthOutcome::Denied(why) => Refusal::unauthenticated(why),
             AuthOutcome::Unavailable => Refusal::unavailable("nobody can be authenticated now"),

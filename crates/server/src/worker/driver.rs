@@ -3,6 +3,7 @@
 //! But for what is lent, nothing here writes to a socket, and nothing takes a lock; what is to be
 //! done is noted, and the turn ([`super::turn`]) does it at its end.
 
+use super::injector::{Inbound, Injector};
 use super::load::Load;
 use super::mailbox::Outgoing;
 use super::meter::Meter;
@@ -90,6 +91,8 @@ pub(crate) struct Driver {
     store: MemoryStore,
     answers: Arc<Answers>,
     auth: Arc<Auth>,
+    /// For what is answered later.
+    injector: Arc<Injector>,
 }
 
 /// What a driver is made of.
@@ -103,6 +106,7 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<Config>,
     pub(crate) durable: Option<Arc<SqliteStore>>,
     pub(crate) auth: Arc<Auth>,
+    pub(crate) injector: Arc<Injector>,
 }
 
 impl Driver {
@@ -130,6 +134,7 @@ impl Driver {
             durable: parts.durable,
             answers: parts.answers,
             auth: parts.auth,
+            injector: parts.injector,
         }
     }
 
@@ -302,7 +307,12 @@ impl Effects for Driver {
 
     fn authenticate(&mut self, conn: ConnId, credentials: &Credentials) -> Option<AuthOutcome> {
         let guests = self.slots.peek(conn).is_some_and(|slot| slot.guests);
-        Some(self.auth.authenticate(credentials, guests, self.now.wall_ms))
+        self.auth.authenticate(credentials, guests, || {
+            let injector = self.injector.clone();
+            Box::new(move |outcome| {
+                injector.push(Inbound::Mail(Mail::Authenticated { conn, outcome }));
+            })
+        })
     }
 
     fn answer(&mut self, api: ApiId, answer: ApiAnswer) {

@@ -144,6 +144,7 @@ pub(crate) fn start(
             config: Arc::clone(config),
             durable: durable.cloned(),
             auth: auth.clone(),
+            injector: handle.injector.clone(),
         };
         let now = clock.now();
         let worker = Worker {
