@@ -2,8 +2,11 @@
 token can be in, and every way of being a bad one. Protocol, section 3."""
 
 import json
+import re
 import subprocess
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import jwt
 import pytest
@@ -330,10 +333,11 @@ def test_keys_can_be_in_files_that_only_the_server_reads(start, connect, tmp_pat
     # And one that is not there is named.
     config = tmp_path / "clarion.toml"
     config.write_text('[[auth.keys]]\nalg = "HS256"\nsecret_file = "/nowhere/secret"')
-    status, _, error = run("serve", "--config", config, "--data-dir", tmp_path / "d")
-    assert status != 0
-    assert "auth.keys[0]" in error
-    assert "/nowhere/secret" in error
+    for command in (("serve", "--data-dir", tmp_path / "d"), ("config", "check")):
+        status, _, error = run(*command, "--config", config)
+        assert status != 0
+        assert "auth.keys[0]" in error
+        assert "/nowhere/secret" in error
 
 
 # `clarion token`
@@ -416,3 +420,44 @@ def test_sub_and_pub_show_a_token(guarded, room):
     assert status != 0
     assert "unauthenticated" in error
     assert run("pub", url, room, "m", "1")[0] != 0
+
+
+# docs/tokens.md
+
+PAGE = (Path(__file__).parents[2] / "docs" / "tokens.md").read_text()
+NODE = Path(__file__).parent / "node"
+
+
+def example(language):
+    """The only example in this language."""
+    [code] = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return code
+
+
+def test_the_example_in_python_makes_good_tokens(start, connect, monkeypatch):
+    server = start()
+    monkeypatch.chdir(server.directory)
+    names = {}
+    exec(compile(example("python"), "docs/tokens.md", "exec"), names)  # noqa: S102
+    made = names["chat_token"](SimpleNamespace(id="ada", name="Ada"))
+    assert connect(server, token=made).welcome["user"] == "ada"
+
+
+def test_the_example_in_node_makes_good_tokens(start, connect, tmp_path):
+    server = start()
+    script = tmp_path / "example.mjs"
+    # The page's code, with an `app` that asks once.
+    app = """
+const app = { get: (_, handler) => handler(
+  { user: { id: 'ada', name: 'Ada' } },
+  { type: () => ({ send: (token) => console.log(token) }) },
+) };
+"""
+    script.write_text(app + example("js"))
+    (tmp_path / "node_modules").symlink_to(NODE / "node_modules")
+    done = subprocess.run(
+        ["node", script], cwd=server.directory, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    session = connect(server, token=done.stdout.strip())
+    assert session.welcome["user"] == "ada"

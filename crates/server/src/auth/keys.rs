@@ -37,6 +37,11 @@ pub(crate) fn find(auth: &Auth, data_dir: &Path) -> Result<Vec<Arc<Key>>, String
     Ok(vec![Arc::new(own(&text)?)])
 }
 
+/// Whether every key that is set can be read.
+pub(crate) fn check(auth: &Auth) -> Result<(), String> {
+    set(auth).map(drop)
+}
+
 fn own(text: &str) -> Result<Key, String> {
     Key::secret(Algorithm::Hs256, None, text.trim().as_bytes())
         .map_err(|error| format!("data_dir: {}: {error}", keys::TOKEN_KEY_FILE))

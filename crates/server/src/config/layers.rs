@@ -267,6 +267,7 @@ mod tests {
             ("[auth]\njwks_url = 'http://id.example/'", "auth.jwks_url"),
             ("[auth]\njwks_cooldown = '0s'", "auth.jwks_cooldown"),
             ("[auth]\ncookie = 'a b'", "auth.cookie"),
+            ("[auth]\ncookie = 't'\n[origins]\nallowed = ['*']", "auth.cookie"),
             ("[auth]\naudience = ['']", "auth.audience"),
             ("[[auth.keys]]\nalg = 'HS256'\nsecret = 'short'", "auth.keys[0]"),
             ("api_key = 'short'", "api_key"),

@@ -488,6 +488,11 @@ impl Settings {
             return fail("data_dir", "must name a directory");
         }
         self.auth.check()?;
+        if !self.auth.cookie.is_empty() && self.origins.allowed.iter().any(|origin| origin == "*") {
+            let rule =
+                "browsers send it for every page, and `origins.allowed` has `*`: name the origins";
+            return fail("auth.cookie", rule);
+        }
         for (index, text) in self.origins.allowed.iter().enumerate() {
             if let Err(rule) = crate::front::origin::Allowed::parse(text) {
                 return Err((format!("origins.allowed[{index}]"), rule));
