@@ -42,7 +42,7 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => with_settings(args, serve::run),
-        Command::Config(ConfigCommand::Check(args)) => with_settings(args, check),
+        Command::Config(ConfigCommand::Check(args)) => with_settings(args, |it| check(&it)),
         Command::Config(ConfigCommand::Print(args)) => with_settings(args, |settings| {
             print!("{}", toml::to_string(&settings).expect("settings can be written"));
             ExitCode::SUCCESS
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 /// The settings are good; what they point to has to be, too.
-fn check(settings: config::Settings) -> ExitCode {
+fn check(settings: &config::Settings) -> ExitCode {
     match auth::keys::check(&settings.auth) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
