@@ -28,6 +28,7 @@ def flat(table, prefix=""):
 def documented():
     rows = re.findall(r"^\| `([a-z_.]+)` \| (.*?) \|", PAGE.read_text(), re.MULTILINE)
     rooms = {"match", "log", "size", "age", "bytes", "key_window", "presence", "join", "publish"}
+    rooms |= {"history", "members", "state", "payload_bytes", "types"}
     keys = {"alg", "kid", "secret", "secret_file", "public_key", "public_key_file"}
     return {name: default for name, default in rows if name not in rooms | keys}
 

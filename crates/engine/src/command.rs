@@ -9,8 +9,8 @@ use crate::shard::Shard;
 use bytes::Bytes;
 use clarion_protocol::command::Credential;
 use clarion_protocol::{
-    Command, CommandId, ErrorName, Incoming, Join, Position, Publication, Refusal, Reply, RoomName,
-    codec,
+    Command, CommandId, ErrorName, Incoming, Join, LeftReason, Position, Publication, Refusal,
+    Reply, RoomName, codec,
 };
 use std::sync::Arc;
 
@@ -138,10 +138,11 @@ impl Shard {
         let limits = self.config.limits;
         let Some(connection) = self.connection(conn) else { return Ok(()) };
         let publishes = matches!(incoming, Some(Incoming { command: Command::Publish { .. }, .. }));
+        let (publish_per_s, commands_per_s, _) = connection.limits(&limits);
         let (bucket, rate, name) = if publishes {
-            (&mut connection.publish, limits.publish_per_s, "publish_per_s")
+            (&mut connection.publish, publish_per_s, "publish_per_s")
         } else {
-            (&mut connection.commands, limits.commands_per_s, "commands_per_s")
+            (&mut connection.commands, commands_per_s, "commands_per_s")
         };
         bucket.take(rate, now.mono_us).map_err(|retry_after_ms| {
             self.counters.limit(name);
@@ -171,8 +172,9 @@ impl Shard {
     }
 
     fn check_rooms(&mut self, conn: ConnId) -> Result<(), Refusal> {
-        let limit = self.config.limits.rooms;
+        let limits = self.config.limits;
         let Some(connection) = self.connection(conn) else { return Ok(()) };
+        let (.., limit) = connection.limits(&limits);
         let parked = connection.waiting.as_ref().map_or(0, |waiting| {
             waiting.parked.iter().filter(|parked| parked.what.place() == Place::Room).count()
         });
@@ -223,15 +225,44 @@ impl Shard {
         let token = self.questions;
         let Some(connection) = self.connection(conn) else { return };
         let Some(sender) = connection.sender.clone() else { return };
-        let guest = connection.guest;
+        let (guest, grants) = (connection.guest, connection.grants.clone());
         let behind = connection.is_parked(&room);
         let member = room.kind().is_special() && self.is_seated(conn, &room);
-        let question = Question { token, conn, sender, guest, member, action, room };
+        let members = matches!(&what, What::Join { join, .. } if join.members);
+        let question =
+            Question { token, conn, sender, guest, grants, member, action, members, room };
         let verdict = fx.decide(&question);
         let room = question.room;
         match verdict {
             Some(verdict) if !behind => self.decided(conn, room, id, what, verdict, now, fx),
             verdict => self.park(conn, Parked { token, verdict, room, id, what }, fx),
+        }
+    }
+
+    /// Asks whether the session still may be in a room, and takes it out if not.
+    pub(crate) fn doubt(&mut self, conn: ConnId, room: RoomName, fx: &mut impl Effects) {
+        self.questions += 1;
+        let token = self.questions;
+        let Some(connection) = self.connection(conn) else { return };
+        let Some(sender) = connection.sender.clone() else { return };
+        let (guest, grants) = (connection.guest, connection.grants.clone());
+        let (member, members, action) = (true, false, Action::Join);
+        let question =
+            Question { token, conn, sender, guest, grants, member, action, members, room };
+        match fx.decide(&question) {
+            Some(verdict) => self.doubted(conn, question.room, verdict, fx),
+            None => {
+                if let Some(connection) = self.connection(conn) {
+                    connection.waiting().doubts.push((token, question.room));
+                }
+            }
+        }
+    }
+
+    /// Nobody is taken out of a room because it could not be found out whether it may be there.
+    fn doubted(&mut self, conn: ConnId, room: RoomName, verdict: Verdict, fx: &mut impl Effects) {
+        if verdict == Verdict::Deny {
+            self.take_out(conn, room, LeftReason::Forbidden, fx);
         }
     }
 
@@ -271,6 +302,10 @@ impl Shard {
     ) {
         let Some(connection) = self.connection(conn) else { return };
         let Some(waiting) = &mut connection.waiting else { return };
+        if let Some(at) = waiting.doubts.iter().position(|(doubt, _)| *doubt == token) {
+            let (_, room) = waiting.doubts.swap_remove(at);
+            return self.doubted(conn, room, verdict, fx);
+        }
         let Some(parked) = waiting.parked.iter_mut().find(|parked| parked.token == token) else {
             return;
         };

@@ -1,8 +1,10 @@
 //! What an operator can set that the engine obeys. Reading files is the server's business.
 
-use clarion_protocol::{Pattern, RoomKind, RoomName};
+use crate::effects::Action;
+use clarion_protocol::{ErrorName, Pattern, Publication, Refusal, RoomKind, RoomName};
 use clarion_store::LogLimits;
 use clarion_websocket as websocket;
+use std::sync::Arc;
 
 /// Everything the engine needs to know, the same for all workers and fixed for a run.
 #[derive(Clone, Debug)]
@@ -226,7 +228,7 @@ pub struct RoomRule {
 }
 
 /// Settings of one room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomSettings {
     /// The log and its bounds; `None`: the room has no log.
     pub log: Option<LogLimits>,
@@ -234,10 +236,92 @@ pub struct RoomSettings {
     pub durable: bool,
     /// Whether members are told of each other.
     pub presence: bool,
-    /// Whether sessions may join it, if it is a plain room, and read it.
-    pub join: bool,
-    /// Whether sessions may publish to it; the HTTP API always may.
-    pub publish: bool,
+    /// Which sessions may do what; the HTTP API always may.
+    pub permissions: Permissions,
+    /// The largest payload, bytes of JSON; over it 413 for whoever publishes. `None`: only
+    /// `limits.delivery_bytes` holds.
+    pub payload_bytes: Option<usize>,
+    /// The types that may be published; another is 422 for whoever publishes. `None`: all.
+    pub types: Option<Arc<[Box<str>]>>,
+}
+
+impl Default for RoomSettings {
+    /// A plain room that no rule matches.
+    fn default() -> Self {
+        Self {
+            log: Some(LogLimits::default()),
+            durable: false,
+            presence: true,
+            permissions: Permissions::default(),
+            payload_bytes: None,
+            types: None,
+        }
+    }
+}
+
+impl RoomSettings {
+    /// Why a publication is not taken, from whoever it comes.
+    ///
+    /// Its type is 422 and not 403: it is about what is said and not about who says it.
+    pub(crate) fn refuse(&self, publication: &Publication) -> Option<Refusal> {
+        if let Some(types) = &self.types
+            && !types.contains(&publication.kind)
+        {
+            let rule = "this type is none of those that the room takes";
+            return Some(Refusal::new(ErrorName::Schema, rule).with_field("type"));
+        }
+        let limit = self.payload_bytes.filter(|limit| publication.payload.len() > *limit)?;
+        Some(Refusal::too_large("payload", limit as u64))
+    }
+}
+
+/// Which sessions may do something to a room; [`crate::permission`] has the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever was let in, guests included.
+    #[default]
+    Everyone,
+    /// Sessions with a token.
+    Users,
+    /// Sessions with a token that lists it.
+    Granted,
+    /// None.
+    Nobody,
+}
+
+/// Who may do what to a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// `$join`; in plain rooms only.
+    pub join: Access,
+    /// Publications.
+    pub publish: Access,
+    /// `$history`; in plain rooms only.
+    pub history: Access,
+    /// `$members`; in plain rooms only.
+    pub members: Access,
+    /// `$state`; in plain rooms only.
+    pub state: Access,
+}
+
+impl Permissions {
+    /// What `join` is, `history`, `members` and `state` are, too.
+    #[must_use]
+    pub fn new(join: Access, publish: Access) -> Self {
+        Self { join, publish, history: join, members: join, state: join }
+    }
+
+    /// Who may do this.
+    #[must_use]
+    pub fn of(&self, action: Action) -> Access {
+        match action {
+            Action::Join => self.join,
+            Action::Publish => self.publish,
+            Action::History => self.history,
+            Action::Members => self.members,
+            Action::State => self.state,
+        }
+    }
 }
 
 impl Config {
@@ -247,17 +331,14 @@ impl Config {
     /// guest's `$user/` has none either (promise 7): [`GUEST_PREFIX`] marks those.
     #[must_use]
     pub fn room(&self, room: &RoomName) -> RoomSettings {
-        let rule = self.rooms.iter().find(|rule| rule.pattern.matches(room.as_str()));
         let plain = matches!(room.kind(), RoomKind::Plain);
-        let settings = rule.map_or(
-            RoomSettings {
-                log: Some(LogLimits::default()),
-                durable: false,
+        let settings = self.rule(room).map_or_else(
+            || RoomSettings {
                 presence: plain,
-                join: true,
-                publish: plain,
+                permissions: self.permissions(room),
+                ..RoomSettings::default()
             },
-            |rule| rule.settings,
+            |rule| rule.settings.clone(),
         );
         let unlogged = match room.kind() {
             RoomKind::All | RoomKind::Client(_) => true,
@@ -265,6 +346,24 @@ impl Config {
             RoomKind::Group(_) | RoomKind::Plain => false,
         };
         if unlogged { RoomSettings { log: None, presence: false, ..settings } } else { settings }
+    }
+
+    /// Who may do what to a room.
+    #[must_use]
+    pub fn permissions(&self, room: &RoomName) -> Permissions {
+        self.rule(room).map_or_else(
+            || {
+                let plain = matches!(room.kind(), RoomKind::Plain);
+                let publish = if plain { Access::Everyone } else { Access::Granted };
+                Permissions { publish, ..Permissions::default() }
+            },
+            |rule| rule.settings.permissions,
+        )
+    }
+
+    /// The first rule that matches.
+    fn rule(&self, room: &RoomName) -> Option<&RoomRule> {
+        self.rooms.iter().find(|rule| rule.pattern.matches(room.as_str()))
     }
 }
 

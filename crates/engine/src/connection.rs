@@ -1,6 +1,7 @@
 //! One connection as its shard sees it: plain data.
 
-use crate::effects::{Credentials, Grants, Verdict};
+use crate::config::Limits;
+use crate::effects::{Credentials, Grants, TokenLimits, Verdict};
 use crate::id::ConnId;
 use crate::mail::What;
 use clarion_protocol::{CommandId, ErrorName, Join, RoomName, Sender, close};
@@ -85,6 +86,8 @@ pub(crate) struct Connection {
     pub(crate) hello: bool,
     pub(crate) guest: bool,
     pub(crate) resumed: bool,
+    /// It brought another token, so that joins that were allowed before may not be any more.
+    pub(crate) refreshed: bool,
     /// It was told that its token is about to expire.
     pub(crate) refresh_told: bool,
     /// The client closed with 1000: the session ends with the connection.
@@ -98,7 +101,7 @@ pub(crate) struct Connection {
     pub(crate) websocket: websocket::Connection,
     pub(crate) sender: Option<Arc<Sender>>,
     /// What its token grants; `None` for nothing.
-    pub(crate) grants: Option<Box<Grants>>,
+    pub(crate) grants: Option<Arc<Grants>>,
     /// Which binding of its session this connection is.
     pub(crate) binding: u64,
     /// When the token behind the session ends, Unix milliseconds; 0 for never.
@@ -221,6 +224,19 @@ impl Connection {
         self.rooms.iter_mut().find(|membership| membership.local == local)
     }
 
+    /// Publications a second, other commands a second, and rooms that it may have.
+    pub(crate) fn limits(&self, limits: &Limits) -> (u32, u32, usize) {
+        let Some(grants) = &self.grants else {
+            return (limits.publish_per_s, limits.commands_per_s, limits.rooms);
+        };
+        let TokenLimits { publish_per_s, commands_per_s, rooms } = grants.limits;
+        (
+            publish_per_s.unwrap_or(limits.publish_per_s),
+            commands_per_s.unwrap_or(limits.commands_per_s),
+            rooms.map_or(limits.rooms, |rooms| rooms as usize),
+        )
+    }
+
     pub(crate) fn waiting(&mut self) -> &mut Waiting {
         self.waiting.get_or_insert_default()
     }
@@ -266,6 +282,11 @@ pub(crate) struct Waiting {
     pub(crate) parked: VecDeque<Parked>,
     /// The `$refresh` whose token is being verified.
     pub(crate) refresh: Option<Option<CommandId>>,
+    /// Rooms that it is in, of which it is asked whether it still may be, by question; at most as
+    /// many as it is in.
+    pub(crate) doubts: Vec<(u64, RoomName)>,
+    /// When the token was issued, until the session is there; Unix milliseconds.
+    pub(crate) issued_at_ms: u64,
 }
 
 impl Waiting {
@@ -275,6 +296,7 @@ impl Waiting {
             && self.early.is_empty()
             && self.parked.is_empty()
             && self.refresh.is_none()
+            && self.doubts.is_empty()
     }
 }
 

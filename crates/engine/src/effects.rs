@@ -88,7 +88,7 @@ pub enum Action {
     Publish,
     /// `$history`.
     History,
-    /// `$members`, and `members: true` of a join.
+    /// `$members`; a join with `members: true` needs it, too.
     Members,
     /// `$state`.
     State,
@@ -113,6 +113,16 @@ impl Actions {
     pub fn contains(self, action: Action) -> bool {
         self.0 & (1 << action as u8) != 0
     }
+
+    /// As one byte, a bit for each.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From [`Self::bits`]; `None` if a bit means nothing.
+    pub(crate) fn from_bits(bits: u8) -> Option<Self> {
+        (bits & !Self::ALL.0 == 0).then_some(Self(bits))
+    }
 }
 
 impl FromIterator<Action> for Actions {
@@ -132,10 +142,14 @@ pub struct Question {
     pub sender: Arc<Sender>,
     /// Whether the session is a guest's.
     pub guest: bool,
+    /// What the session's token grants; `None` for nothing in particular.
+    pub grants: Option<Arc<Grants>>,
     /// Whether the session's connection is in the room; looked up for `$` rooms only.
     pub member: bool,
     /// What is to be done.
     pub action: Action,
+    /// It is a join with `members: true`, so that [`Action::Members`] is needed, too.
+    pub members: bool,
     /// To which room.
     pub room: RoomName,
 }
@@ -200,9 +214,22 @@ impl Grants {
     /// Most patterns of one token: each is looked at for every command of its session.
     pub const ROOMS_MAX: usize = 100;
 
+    /// Most bytes of what [`Self::size`] counts, or the token is refused: a ticket repeats it, and the
+    /// client sends that each time it comes back.
+    pub const BYTES_MAX: usize = 8_192;
+    /// Longest `jti`, bytes.
+    pub const TOKEN_ID_MAX: usize = 128;
+
     /// What a connection keeps of it: nothing if it grants nothing.
-    pub(crate) fn kept(self) -> Option<Box<Self>> {
-        (self != Self::default()).then(|| Box::new(self))
+    pub(crate) fn kept(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+
+    /// Bytes that all names and patterns take, with two more for each.
+    pub(crate) fn size(&self) -> usize {
+        let groups = self.groups.iter().map(|group| group.len() + 2);
+        let rooms = self.rooms.iter().flatten().map(|grant| grant.pattern.as_str().len() + 2);
+        groups.chain(rooms).sum()
     }
 
     /// The rooms of the groups.

@@ -212,8 +212,19 @@ impl Shard {
     }
 
     fn leave_group(&mut self, conn: ConnId, room: RoomName, fx: &mut impl Effects) {
+        self.take_out(conn, room, LeftReason::Group, fx);
+    }
+
+    /// Has a session leave a room; it is told why.
+    pub(crate) fn take_out(
+        &mut self,
+        conn: ConnId,
+        room: RoomName,
+        reason: LeftReason,
+        fx: &mut impl Effects,
+    ) {
         let Some(connection) = self.connection(conn) else { return };
         let target = Target::Client(connection.client());
-        self.forward(conn, room, None, What::Remove { target, reason: LeftReason::Group }, fx);
+        self.forward(conn, room, None, What::Remove { target, reason }, fx);
     }
 }

@@ -181,8 +181,8 @@ impl Home {
         Self {
             generation,
             name,
-            settings,
             log: if settings.log.is_some() { Log::Opening(Vec::new()) } else { Log::None },
+            settings,
             members: BTreeMap::new(),
             users: HashMap::with_hasher(hasher.clone()),
             workers: Vec::new(),

@@ -129,6 +129,10 @@ impl Shard {
         if let Some(page) = page {
             self.feed(conn, local, &page, &mut None, now, fx);
         }
+        // It was allowed by the token of before.
+        if !server && self.connection(conn).is_some_and(|connection| connection.refreshed) {
+            self.doubt(conn, room.clone(), fx);
+        }
         if server {
             self.settle_groups(conn, room, fx);
         }

@@ -62,14 +62,15 @@ impl Shard {
         }
         self.home_generation = self.home_generation.wrapping_add(1);
         let settings = self.config.room(room);
+        let (logged, durable) = (settings.log.is_some(), settings.durable);
         let home = Home::new(room.clone(), self.home_generation, settings, &self.router.hasher());
         let index = self.homes.insert(home) as u32;
         let id = HomeId { index, generation: self.home_generation };
         self.home_by_name.insert(room.clone(), index);
-        if settings.log.is_some() {
+        if logged {
             let fresh = new_epoch(fx);
             let open = Request::Open { token: token(id), room: room.clone(), fresh };
-            fx.submit(settings.durable, open);
+            fx.submit(durable, open);
         }
         Some(id)
     }
@@ -159,6 +160,9 @@ impl Shard {
         if delivered_bytes(&room, &publication) > limit {
             self.counters.limit("delivery_bytes");
             let refusal = Refusal::too_large("payload", limit as u64);
+            return self.tell(asker, &room, Outcome::Refused(refusal), fx);
+        }
+        if let Some(refusal) = home.settings.refuse(&publication) {
             return self.tell(asker, &room, Outcome::Refused(refusal), fx);
         }
         match (home.settings.log, ephemeral) {

@@ -71,7 +71,8 @@ impl Shard {
             connection.grants = ticket.grants.kept();
             connection.expires_at_ms = ticket.token_expires_at_ms;
             connection.resumed = true;
-            if hello.token.is_none() {
+            connection.waiting().issued_at_ms = ticket.issued_at_ms;
+            if hello.token.is_none() && brought.is_none() {
                 return self.bind(conn, fx);
             }
         }
@@ -100,8 +101,8 @@ impl Shard {
             return;
         }
         match outcome {
-            AuthOutcome::User { user, info, grants, expires_at_ms, .. } => {
-                if let Err(why) = check_identity(&user, &grants, rooms_max) {
+            AuthOutcome::User { user, info, grants, issued_at_ms, expires_at_ms } => {
+                if let Err(why) = check_identity(&user, info.as_deref(), &grants, rooms_max) {
                     let outcome = AuthOutcome::Denied(why);
                     return self.on_authenticated(conn, outcome, now, fx);
                 }
@@ -114,6 +115,7 @@ impl Shard {
                 connection.resumed = resumed;
                 connection.guest = false;
                 connection.grants = grants.kept();
+                connection.waiting().issued_at_ms = issued_at_ms;
                 connection.expires_at_ms = expires_at_ms.unwrap_or(0);
                 let sender = Sender { client: Some(client), user: Some(user), info };
                 connection.sender = Some(Arc::new(sender));
@@ -232,11 +234,11 @@ impl Shard {
         connection.binding = binding;
         connection.deadline_us = 0;
         let resumed = connection.resumed;
-        let Waiting { hello, early, .. } =
+        let Waiting { hello, early, issued_at_ms, .. } =
             connection.waiting.take().map_or_else(Waiting::default, |w| *w);
         let Hello { id, rooms } = hello.unwrap_or_default();
         self.counters.resumed += u64::from(resumed);
-        self.welcome(conn, id.as_ref(), now, fx);
+        self.welcome(conn, id.as_ref(), issued_at_ms, now, fx);
         self.arm(conn, now);
         self.join_own(conn, &rooms, now, fx);
         for room in self.groups_of(conn) {
@@ -254,11 +256,19 @@ impl Shard {
         self.check_commands(conn, fx);
     }
 
-    fn welcome(&mut self, conn: ConnId, id: Option<&CommandId>, now: Now, fx: &mut impl Effects) {
+    fn welcome(
+        &mut self,
+        conn: ConnId,
+        id: Option<&CommandId>,
+        issued_at_ms: u64,
+        now: Now,
+        fx: &mut impl Effects,
+    ) {
         let (limits, ttl_ms) = (self.config.limits, self.config.session.ttl_ms);
         let heartbeat_ms = self.config.heartbeat.interval_ms;
         let Some(connection) = self.connection(conn) else { return };
         let (guest, resumed) = (connection.guest, connection.resumed);
+        let (publish_per_s, _, rooms) = connection.limits(&limits);
         let token_expires_at_ms = connection.expires_at_ms;
         let Some(sender) = connection.sender.clone() else { return };
         let grants = connection.grants.as_deref().cloned().unwrap_or_default();
@@ -266,8 +276,14 @@ impl Shard {
         if token_expires_at_ms > 0 {
             expires_at_ms = expires_at_ms.min(token_expires_at_ms);
         }
-        let ticket =
-            Ticket { sender: (*sender).clone(), grants, guest, expires_at_ms, token_expires_at_ms };
+        let ticket = Ticket {
+            sender: (*sender).clone(),
+            grants,
+            guest,
+            expires_at_ms,
+            issued_at_ms,
+            token_expires_at_ms,
+        };
         let mut nonce = [0; 8];
         fx.entropy(&mut nonce);
         let ticket = self.tickets.issue(&ticket, nonce);
@@ -280,9 +296,9 @@ impl Shard {
             limits: WelcomeLimits {
                 message_bytes: limits.message_bytes as u64,
                 delivery_bytes: limits.delivery_bytes as u64,
-                rooms: limits.rooms as u64,
+                rooms: rooms as u64,
                 page: u64::from(limits.page),
-                publish_per_s: u64::from(limits.publish_per_s),
+                publish_per_s: u64::from(publish_per_s),
             },
             heartbeat_ms,
             expires_at_ms: (token_expires_at_ms > 0).then_some(token_expires_at_ms),
@@ -352,6 +368,13 @@ impl Shard {
         }
     }
 
+    /// The rooms that the client joined.
+    fn chosen_rooms(&mut self, conn: ConnId) -> Vec<RoomName> {
+        let rooms = self.connection(conn).map(|connection| connection.rooms.clone());
+        let chosen = rooms.into_iter().flatten().filter(|membership| !membership.server);
+        chosen.map(|membership| self.locals[membership.local as usize].name.clone()).collect()
+    }
+
     fn on_refreshed(
         &mut self,
         conn: ConnId,
@@ -368,17 +391,25 @@ impl Shard {
         connection.under_way -= 1;
         let own = connection.sender.as_ref().and_then(|sender| sender.user.clone());
         let refusal = match outcome {
-            AuthOutcome::User { user, grants, expires_at_ms, .. }
+            AuthOutcome::User { user, info, grants, expires_at_ms, .. }
                 if Some(&user) == own.as_ref()
-                    && check_identity(&user, &grants, rooms_max).is_ok() =>
+                    && check_identity(&user, info.as_deref(), &grants, rooms_max).is_ok() =>
             {
                 let before = self.groups_of(conn);
                 let Some(connection) = self.connection(conn) else { return };
                 connection.grants = grants.kept();
                 connection.expires_at_ms = expires_at_ms.unwrap_or(0);
                 connection.refresh_told = false;
+                connection.refreshed = true;
+                if let Some(waiting) = &mut connection.waiting {
+                    // They are asked anew, for what the session may now.
+                    waiting.doubts.clear();
+                }
                 self.arm(conn, now);
                 self.regroup(conn, &before, fx);
+                for room in self.chosen_rooms(conn) {
+                    self.doubt(conn, room, fx);
+                }
                 let reply = clarion_protocol::Reply::Refreshed { expires_at_ms };
                 if let Some(id) = &id {
                     let frame = self.frame(|out| codec::json::reply(out, id, None, &reply));
@@ -404,7 +435,12 @@ fn position_only(wanted: &[(RoomName, Join)], room: &RoomName) -> Join {
 }
 
 /// What a token may say: section 1, "User and group ids", and section 3, "Who is this".
-fn check_identity(user: &str, grants: &Grants, rooms_max: usize) -> Result<(), &'static str> {
+fn check_identity(
+    user: &str,
+    info: Option<&str>,
+    grants: &Grants,
+    rooms_max: usize,
+) -> Result<(), &'static str> {
     if UserId::validate_segment(user).is_err() {
         return Err("the token's user is not one segment of at most 96 bytes");
     }
@@ -413,6 +449,15 @@ fn check_identity(user: &str, grants: &Grants, rooms_max: usize) -> Result<(), &
     }
     if grants.groups.iter().any(|group| UserId::validate_segment(group).is_err()) {
         return Err("a group of the token is not one segment of at most 96 bytes");
+    }
+    if grants.rooms.as_ref().is_some_and(|rooms| rooms.len() > Grants::ROOMS_MAX) {
+        return Err("the token has more than 100 patterns in its rooms");
+    }
+    if grants.token_id.as_ref().is_some_and(|id| id.len() > Grants::TOKEN_ID_MAX) {
+        return Err("the token's id is longer than 128 bytes");
+    }
+    if grants.size() + info.map_or(0, str::len) > Grants::BYTES_MAX {
+        return Err("groups, rooms and info of the token are longer than 8192 bytes together");
     }
     if grants.groups.len() > rooms_max {
         return Err("the token has more groups than one session can be in rooms");

@@ -149,6 +149,7 @@ impl Shard {
             hello,
             guest: false,
             resumed: false,
+            refreshed: false,
             refresh_told: false,
             ended: false,
             reading: false,

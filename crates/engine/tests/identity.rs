@@ -2,7 +2,7 @@
 
 mod rig;
 
-use clarion_engine::config::{Config, RoomRule, RoomSettings};
+use clarion_engine::config::{Access, Config, Permissions, RoomRule, RoomSettings};
 use clarion_engine::effects::{AuthOutcome, Grants};
 use clarion_protocol::Pattern;
 use rig::{Rig, config};
@@ -90,8 +90,9 @@ fn a_ticket_is_good_no_longer_than_the_token_it_came_with() {
 
 /// Settings in which nobody may join this room.
 fn closed(room: &str) -> Config {
+    let permissions = Permissions::new(Access::Nobody, Access::Nobody);
     let settings =
-        RoomSettings { log: None, durable: false, presence: false, join: false, publish: false };
+        RoomSettings { log: None, presence: false, permissions, ..RoomSettings::default() };
     let rooms = vec![RoomRule { pattern: Pattern::parse(room).unwrap(), settings }];
     Config { rooms, ..config() }
 }

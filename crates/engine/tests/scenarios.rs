@@ -3,6 +3,7 @@
 mod compression;
 mod rig;
 
+use clarion_engine::config::{Access, Permissions};
 use clarion_engine::effects::Verdict;
 use rig::{Rig, config};
 use serde_json::{Value, json};
@@ -718,7 +719,7 @@ fn a_join_without_id_fails_no_more_loudly_than_other_commands() {
     assert_eq!(heard[0]["payload"]["command"], "$join");
     // The rooms of a `$hello` are each answered, whatever happens to others.
     let mut closed = config();
-    closed.rooms[1].settings.join = false;
+    closed.rooms[1].settings.permissions = Permissions::new(Access::Nobody, Access::Everyone);
     closed.rooms[1].pattern = clarion_protocol::Pattern::parse("no/**").unwrap();
     rig.effects.permissions = Some(closed);
     let rooms = json!({"no/1": {}, "no/2": {}, "no/3": {}});

@@ -6,7 +6,7 @@
 
 mod rig;
 
-use clarion_engine::config::{Config, RoomRule, RoomSettings};
+use clarion_engine::config::{Access, Config, Permissions, RoomRule, RoomSettings};
 use clarion_protocol::Pattern;
 use clarion_store::LogLimits;
 use rig::{Client, Rig, config, user_token};
@@ -326,8 +326,14 @@ fn configured(settings: &Value) -> Config {
                     let limits = LogLimits { size, bytes: 256 << 20, ..LogLimits::default() };
                     let log = (room["log"] != "none").then_some(limits);
                     let presence = room["presence"].as_bool().unwrap_or(true);
-                    let (join, publish) = (room["join"] != "nobody", room["publish"] != "nobody");
-                    let settings = RoomSettings { log, durable: false, presence, join, publish };
+                    let who = |name| match room[name].as_str() {
+                        None | Some("everyone") => Access::Everyone,
+                        Some("nobody") => Access::Nobody,
+                        other => panic!("{name} = {other:?} means nothing here"),
+                    };
+                    let permissions = Permissions::new(who("join"), who("publish"));
+                    let settings =
+                        RoomSettings { log, presence, permissions, ..RoomSettings::default() };
                     result.rooms.push(RoomRule { pattern: pattern(room), settings });
                 }
             }

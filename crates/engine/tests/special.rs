@@ -97,11 +97,9 @@ fn a_users_log_is_bounded_and_says_what_it_lost() {
     config.rooms.push(RoomRule {
         pattern: Pattern::parse("$user/*").unwrap(),
         settings: RoomSettings {
-            durable: false,
             log: Some(LogLimits { size: 3, age_ms: 10_000, ..LogLimits::default() }),
             presence: false,
-            join: true,
-            publish: false,
+            ..RoomSettings::default()
         },
     });
     let mut rig = Rig::new(config);

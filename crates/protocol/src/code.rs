@@ -35,7 +35,7 @@ pub enum ErrorName {
     EpochChanged,
     /// 413: larger than the limit that is named beside it.
     TooLarge,
-    /// 422: the payload does not satisfy the room's JSON Schema.
+    /// 422: the publication is not what the room's settings demand of its type or payload.
     Schema,
     /// 429: more than the limit allows in this time.
     RateLimited,

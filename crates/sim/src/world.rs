@@ -666,7 +666,7 @@ pub(crate) fn config(workers: u16, seed: u64) -> Config {
     let small = LogLimits { size: 12, key_window_ms: 3_600_000, ..LogLimits::default() };
     let rule = |pattern: &str, log, presence| RoomRule {
         pattern: Pattern::parse(pattern).expect("patterns of the simulation are valid"),
-        settings: RoomSettings { log, durable: false, presence, join: true, publish: true },
+        settings: RoomSettings { log, presence, ..RoomSettings::default() },
     };
     Config {
         workers,

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use clarion_engine::config::{
     Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session,
 };
-use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Grants, Question, Verdict};
+use clarion_engine::effects::{
+    Action, AuthOutcome, Credentials, Effects, Grants, Question, RoomGrant, TokenLimits, Verdict,
+};
 use clarion_engine::mail::{ApiAnswer, ApiRequest, ClientRow};
 use clarion_engine::permission::decide;
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
@@ -22,7 +24,7 @@ use std::sync::Arc;
 pub(crate) fn config() -> Config {
     let rule = |pattern: &str, log| RoomRule {
         pattern: Pattern::parse(pattern).unwrap(),
-        settings: RoomSettings { log, durable: false, presence: true, join: true, publish: true },
+        settings: RoomSettings { log, ..RoomSettings::default() },
     };
     Config {
         workers: 1,
@@ -378,6 +380,21 @@ impl Rig {
     }
 }
 
+/// `chat/**=join,publish`
+fn room_grant(text: &str) -> RoomGrant {
+    let (pattern, actions) = text.split_once('=').unwrap();
+    let action = |name| match name {
+        "join" => Action::Join,
+        "publish" => Action::Publish,
+        "history" => Action::History,
+        "members" => Action::Members,
+        "state" => Action::State,
+        other => panic!("{other} is no action"),
+    };
+    let actions = actions.split(',').map(action).collect();
+    RoomGrant { pattern: Pattern::parse(pattern).unwrap(), actions }
+}
+
 /// A good token of a user that says no more.
 pub(crate) fn user_token(user: &str) -> AuthOutcome {
     AuthOutcome::User {
@@ -479,8 +496,8 @@ impl Effects for Rigged {
         Some(if question.room.as_str() == "no" { Verdict::Deny } else { Verdict::Allow })
     }
 
-    /// `user:ada group:staff group:berlin expires:1700000000000`, with everything but the user left
-    /// out at will.
+    /// `user:ada group:staff expires:1700000000000 room:chat/**=join,publish rooms:3 publish_per_s:5 id:t1
+    /// issued:1700000000000`, with everything but the user left out at will.
     fn authenticate(&mut self, _: ConnId, credentials: &Credentials) -> Option<AuthOutcome> {
         let Credentials::Token(token) = credentials else { return Some(AuthOutcome::Guest) };
         if let Some((_, outcome)) = self.tokens.iter().find(|(known, _)| **known == **token) {
@@ -492,9 +509,21 @@ impl Effects for Rigged {
         let Some(user) = said("user:").next() else {
             return Some(AuthOutcome::Denied("not a token"));
         };
-        let grants = Grants { groups: said("group:").collect(), ..Grants::default() };
+        let number = |name| said(name).next().map(|number| number.parse().unwrap());
+        let rooms: Vec<_> = said("room:").map(|room| room_grant(&room)).collect();
+        let grants = Grants {
+            groups: said("group:").collect(),
+            rooms: (!rooms.is_empty()).then_some(rooms),
+            limits: TokenLimits {
+                publish_per_s: number("publish_per_s:"),
+                rooms: number("rooms:"),
+                ..TokenLimits::default()
+            },
+            token_id: said("id:").next(),
+        };
+        let issued_at_ms = said("issued:").next().map_or(0, |at| at.parse().unwrap());
         let expires_at_ms = said("expires:").next().map(|at| at.parse().unwrap());
-        Some(AuthOutcome::User { user, info: None, grants, issued_at_ms: 0, expires_at_ms })
+        Some(AuthOutcome::User { user, info: None, grants, issued_at_ms, expires_at_ms })
     }
 
     fn answer(&mut self, _: ApiId, answer: ApiAnswer) {

@@ -79,6 +79,8 @@ impl Room {
     fn rule(&self) -> engine::RoomRule {
         let default = LogLimits::default();
         let special = self.pattern.as_str().starts_with('$');
+        let join = self.join.unwrap_or(Who::Everyone);
+        let publish = if special { Who::Granted } else { Who::Everyone };
         let log = (self.log != RoomLog::None).then(|| LogLimits {
             size: self.size.unwrap_or(default.size),
             age_ms: self.age.map_or(default.age_ms, Span::as_ms),
@@ -91,9 +93,30 @@ impl Room {
                 log,
                 durable: self.log == RoomLog::Durable,
                 presence: self.presence.unwrap_or(true),
-                join: self.join != Some(Who::Nobody),
-                publish: self.publish.map_or(!special, |who| who == Who::Everyone),
+                permissions: engine::Permissions {
+                    join: join.into(),
+                    publish: self.publish.unwrap_or(publish).into(),
+                    history: self.history.unwrap_or(join).into(),
+                    members: self.members.unwrap_or(join).into(),
+                    state: self.state.unwrap_or(join).into(),
+                },
+                payload_bytes: self.payload_bytes,
+                types: self
+                    .types
+                    .as_ref()
+                    .map(|types| types.iter().map(|kind| Box::from(kind.as_str())).collect()),
             },
+        }
+    }
+}
+
+impl From<Who> for engine::Access {
+    fn from(who: Who) -> Self {
+        match who {
+            Who::Everyone => Self::Everyone,
+            Who::Users => Self::Users,
+            Who::Granted => Self::Granted,
+            Who::Nobody => Self::Nobody,
         }
     }
 }

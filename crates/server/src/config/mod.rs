@@ -14,6 +14,7 @@ pub(crate) use secret::Secret;
 pub(crate) use span::Span;
 
 use clarion_protocol::Pattern;
+use clarion_protocol::command::TYPE_SIZE_MAX;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
@@ -291,17 +292,37 @@ pub(crate) struct Room {
     /// server joins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) join: Option<Who>,
-    /// Who may publish to it beside the HTTP API. Default: everyone, and nobody for `$` rooms.
+    /// Who may publish to it beside the HTTP API. Default: everyone, and granted for `$` rooms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) publish: Option<Who>,
+    /// Who may read its log. Default: as `join`, as for the next two. In `$` rooms none of the three
+    /// means anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) history: Option<Who>,
+    /// Who may ask who is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) members: Option<Who>,
+    /// Who may set a state of its own there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<Who>,
+    /// The largest payload, bytes. Default: `limits.delivery_bytes` alone holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) payload_bytes: Option<usize>,
+    /// The types that may be published. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) types: Option<Vec<String>>,
 }
 
 /// Which clients may do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Who {
-    /// Whoever was let in.
+    /// Whoever was let in, guests included.
     Everyone,
+    /// Those with a token.
+    Users,
+    /// Those with a token that lists it.
+    Granted,
     /// None; the HTTP API may all the same.
     Nobody,
 }
@@ -581,6 +602,9 @@ fn differences(prefix: &str, table: &toml::Table, default: &toml::Table, found: 
     }
 }
 
+/// Most types that one rule of rooms names: each is compared with every publication's.
+const TYPES_MAX: usize = 100;
+
 impl Room {
     fn check(&self) -> Result<(), (&'static str, String)> {
         if self.log == RoomLog::None {
@@ -594,8 +618,30 @@ impl Room {
                 return Err((name, "has no meaning with log = \"none\"".into()));
             }
         }
-        if self.join.is_some() && self.pattern.as_str().starts_with('$') {
-            return Err(("join", "has no meaning for `$` rooms: the server joins them".into()));
+        let reading = [
+            ("join", self.join),
+            ("history", self.history),
+            ("members", self.members),
+            ("state", self.state),
+        ];
+        if self.pattern.as_str().starts_with('$')
+            && let Some((name, _)) = reading.into_iter().find(|(_, who)| who.is_some())
+        {
+            return Err((name, "has no meaning for `$` rooms: the server joins them".into()));
+        }
+        if self.payload_bytes == Some(0) {
+            return Err(("payload_bytes", "must be at least 1".into()));
+        }
+        if let Some(types) = &self.types {
+            if types.len() > TYPES_MAX {
+                return Err(("types", format!("there are at most {TYPES_MAX}")));
+            }
+            let fits =
+                |kind: &String| (1..=TYPE_SIZE_MAX).contains(&kind.len()) && !kind.starts_with('$');
+            if !types.iter().all(fits) {
+                let rule = "a type has 1 to 64 bytes and does not begin with `$`";
+                return Err(("types", rule.into()));
+            }
         }
         if self.size == Some(0) {
             return Err(("size", "must be at least 1; for no log write log = \"none\"".into()));
