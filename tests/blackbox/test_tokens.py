@@ -4,6 +4,7 @@ token can be in, and every way of being a bad one. Protocol, section 3."""
 import json
 import re
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import jwt
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from support.server import BINARY, environment, run
+from support.server import BINARY, PATIENCE_S, environment, run
 from support.tokens import ALGORITHMS, PRIVATE, SECRETS, key_settings, own_token, public_pem, token
 
 AUTH = {
@@ -461,3 +462,104 @@ const app = { get: (_, handler) => handler(
     assert done.returncode == 0, done.stderr
     session = connect(server, token=done.stdout.strip())
     assert session.welcome["user"] == "ada"
+
+
+# The TypeScript client
+
+SDK = Path(__file__).parents[2] / "sdks" / "typescript"
+# Begins with the first token of its arguments if there is one, fetches the others one after the
+# other, and says what it was asked for.
+ASKS = """
+import { Client } from './client.mjs';
+import WebSocket from 'ws';
+
+const [url, token, ...tokens] = process.argv.slice(2);
+const say = (line) => console.log(JSON.stringify(line));
+const client = new Client(url, {
+  WebSocket,
+  ...(token && { token }),
+  backoff: { initial: 10 },
+  getToken: (reason) => {
+    say({ reason });
+    const token = tokens.shift();
+    // Nobody answers.
+    return token === '-' ? new Promise(() => {}) : token;
+  },
+});
+client.on('state', ({ state, reason }) => say({ state, reason, user: client.session?.user }));
+client.connect();
+"""
+
+
+@pytest.fixture
+def typescript(tmp_path):
+    """Starts the client in Node with these tokens; gives what it says, line by line."""
+    subprocess.run(
+        [
+            *(SDK / "node_modules/.bin/esbuild", SDK / "src/index.ts", "--bundle"),
+            *("--format=esm", "--platform=node", f"--outfile={tmp_path / 'client.mjs'}"),
+        ],
+        capture_output=True,
+        check=True,
+    )
+    (tmp_path / "asks.mjs").write_text(ASKS)
+    (tmp_path / "node_modules").symlink_to(NODE / "node_modules")
+    processes = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            ["node", tmp_path / "asks.mjs", *arguments], stdout=subprocess.PIPE, text=True
+        )
+        # What waits for a line that does not come ends with it.
+        timer = threading.Timer(PATIENCE_S, process.kill)
+        timer.start()
+        processes.append((process, timer))
+        return (json.loads(line) for line in process.stdout)
+
+    yield start
+    for process, timer in processes:
+        timer.cancel()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def reasons(lines, until):
+    """What tokens were asked for up to the line that is wanted, that included."""
+    found = []
+    for line in lines:
+        if "reason" in line and "state" not in line:
+            found.append(line["reason"])
+        if until(line, found):
+            return found
+    raise AssertionError(f"it ended after {found}")
+
+
+# [4.refresh] [6.back]
+def test_the_typescript_client_fetches_tokens_when_it_needs_them(start, connect, typescript):
+    keys = [{"alg": "HS256", "secret": SECRETS["HS256"]}]
+    server = start({"auth": {"keys": keys, "leeway": "0s"}})
+    now = int(time.time())
+
+    def connected(line, _):
+        return line.get("state") == "connected"
+
+    # One that is refused is fetched anew, since it may only be old.
+    lines = typescript(server.ws(), token(exp=now - 1), token("ada"))
+    assert reasons(lines, connected) == ["expired"]
+
+    # One that ends in a minute is asked for anew while the connection goes on.
+    lines = typescript(server.ws(), "", token("bob", exp=now + 62), token("bob", exp=now + 3600))
+    asked = reasons(lines, lambda _, found: "refresh" in found)
+    assert asked == ["connect", "refresh"]
+    [session] = [s for s in server.api("/v1/clients?user=bob")["clients"] if s["user"] == "bob"]
+    connect(server, token=token("watcher")).fence()
+    [same] = server.api("/v1/clients?user=bob")["clients"]
+    assert same["client"] == session["client"]
+    assert same["connected_at"] == session["connected_at"]
+
+    # One that ends and brings no other in time costs the connection, which comes back with another.
+    short = token("eve", exp=now + 4)
+    lines = typescript(server.ws(), "", short, "-", token("eve", exp=now + 3600))
+    assert reasons(lines, lambda _, found: "expired" in found)[0] == "connect"
+    assert reasons(lines, connected) == []
