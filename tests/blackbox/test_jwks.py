@@ -44,6 +44,8 @@ class KeyServer:
         # Cleared, it does not answer.
         self.answers = threading.Event()
         self.answers.set()
+        # Set, the body comes byte by byte.
+        self.drips = False
         self.asked = 0
         outer = self
 
@@ -56,7 +58,12 @@ class KeyServer:
                 for name, value in {**length, **outer.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(outer.body)
+                with contextlib.suppress(OSError):
+                    for byte in outer.body if outer.drips else ():
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(0.05)
+                    if not outer.drips:
+                        self.wfile.write(outer.body)
 
             def log_message(self, *_):
                 pass
@@ -218,6 +225,7 @@ LIES = {
     "gone": {"status": 404},
     "moved": {"status": 302, "headers": {"Location": "/elsewhere"}},
     "cut": {"headers": {"Content-Length": "100000"}},
+    "drips": {"drips": True},
     "garbage_head": {"headers": {"X": "y" * 30_000}},
 }
 
@@ -243,7 +251,8 @@ def test_the_old_keys_stay_when_the_url_lies(start, connect, keys, name):
     assert lines[0]["keys"] == 1
     assert "sign in" not in server.log()
     # And it comes back by itself.
-    keys.status, keys.headers, keys.body = 200, {}, good[:-2] + b"," + key_set(jwk("RS256"))[10:]
+    keys.status, keys.headers, keys.drips = 200, {}, False
+    keys.body = good[:-2] + b"," + key_set(jwk("RS256"))[10:]
     wait_until(lambda: outcome(server, connect, other) == "bob", "the keys to come back")
 
 

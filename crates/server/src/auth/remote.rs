@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// Most sessions that wait for keys at a time; further ones are told to come again.
 const WAITING_MAX: usize = 1_024;
+/// What the log is told of a failure at most.
+const WHY_CHARS: usize = 200;
 /// The first pause after a failure; each further one is twice as long, up to the cooldown.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -153,6 +155,8 @@ impl Remote {
                 }
                 Err(why) => {
                     self.end(None);
+                    // A certificate that is refused may have many names.
+                    let why: String = why.chars().take(WHY_CHARS).collect();
                     let Status { keys, age, .. } = self.status();
                     tracing::warn!(%why, keys, age_s = age.as_secs(), "keys for tokens not fetched");
                     failures = (failures + 1).min(16);
@@ -199,5 +203,49 @@ impl Remote {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody runs it, so nothing is ever fetched.
+    fn remote() -> Remote {
+        Remote::new("http://127.0.0.1:1/".parse().unwrap(), &config::Auth::default())
+    }
+
+    #[tokio::test]
+    async fn no_more_sessions_wait_than_are_allowed() {
+        let remote = remote();
+        let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| remote.wait().ok().unwrap()).collect();
+        assert_eq!(remote.wait().err(), Some(Waited::Unknown));
+        waiting.pop();
+        assert!(remote.wait().is_ok(), "one has given up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let remote = remote();
+        assert_eq!(remote.wait().ok().unwrap().await, Waited::Unknown);
+        assert_eq!(remote.waiting.available_permits(), WAITING_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_that_wait_are_told_of_one_end_and_then_it_rests() {
+        let remote = remote();
+        remote.state().asking = true;
+        remote.state().asked = Some(Instant::now());
+        let waiting: Vec<_> = (0..3).map(|_| remote.wait().ok().unwrap()).collect();
+        remote.end(Some(2));
+        for one in waiting {
+            assert_eq!(one.await, Waited::Current);
+        }
+        assert_eq!(remote.wait().err(), Some(Waited::Current), "it was asked just now");
+        tokio::time::advance(remote.cooldown).await;
+        assert!(remote.wait().is_ok());
+        remote.end(None);
+        let Status { keys, fetched, failed, .. } = remote.status();
+        assert_eq!((keys, fetched, failed), (2, 1, 1), "the old keys stay");
     }
 }

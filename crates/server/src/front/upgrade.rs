@@ -90,7 +90,10 @@ impl Front {
         };
         let query = request.uri().query();
         let credentials = match endpoint {
-            Endpoint::Session => self.token_sources.find(query, request.headers())?,
+            Endpoint::Session => {
+                let found = self.token_sources.find(query, request.headers());
+                found.inspect_err(|_| self.counts.handshake(Outcome::Malformed))?
+            }
             // It speaks with anybody.
             Endpoint::Echo => None,
         };
