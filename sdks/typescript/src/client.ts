@@ -340,6 +340,7 @@ export class Client<Rooms extends object = Record<string, AnyEvents>> {
     let policy = closePolicy(end.code);
     if (end.code === CLOSE_UNAUTHENTICATED && this.#credentials.refuse()) policy = 'backoff';
     if (policy === 'stop') {
+      if (end.error) this.#report(new ClarionError(end.error));
       this.#stop(end);
       return;
     }

@@ -27,6 +27,8 @@ export interface ConnectionEnd {
   code: number;
   reason: string;
   retryAfterMs?: number;
+  /** What the server said of it before. */
+  error?: ErrorPayload;
 }
 
 export interface ConnectionEvents {
@@ -158,6 +160,7 @@ export class Connection {
       code: code === CLOSE_ABNORMAL && error?.close ? error.close : code,
       reason: error?.name || closeReason(code, reason),
       ...(error?.retry_after_ms !== undefined && { retryAfterMs: error.retry_after_ms }),
+      ...(error && { error }),
     });
   }
 }

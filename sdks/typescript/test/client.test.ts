@@ -186,6 +186,7 @@ describe('close codes', () => {
       code: 4001,
       reason: 'unauthenticated',
     });
+    expect(world.errors).toMatchObject([{ name: 'unauthenticated', message: 'bad signature' }]);
   });
 
   // [6.slot]

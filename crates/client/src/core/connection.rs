@@ -15,6 +15,8 @@ pub(super) struct End {
     pub(super) code: u16,
     pub(super) reason: String,
     pub(super) retry_after_ms: u64,
+    /// What the server said of it before.
+    pub(super) refused: Option<Box<Refused>>,
 }
 
 /// What a message, or the passing of time, means for the owner.
@@ -122,17 +124,17 @@ impl Connection {
 
     /// The socket closed with `code`, or broke.
     pub(super) fn ended(self, code: u16, reason: String, retry_after_ms: Option<u64>) -> End {
-        let error = self.last_error;
+        let refused = self.last_error;
         // Where the close frame was lost, the error that announced it still tells the policy.
-        let announced = error.as_ref().and_then(|error| error.close);
+        let announced = refused.as_ref().and_then(|error| error.close);
         let code = announced.filter(|_| code == ABNORMAL).unwrap_or(code);
-        let after_ms = error.as_ref().and_then(|error| error.retry_after_ms).or(retry_after_ms);
-        let reason = match error {
-            Some(error) => error.name,
+        let after_ms = refused.as_ref().and_then(|error| error.retry_after_ms).or(retry_after_ms);
+        let reason = match &refused {
+            Some(error) => error.name.clone(),
             None if reason.is_empty() => close_reason(code),
             None => reason,
         };
-        End { code, reason, retry_after_ms: after_ms.unwrap_or(0) }
+        End { code, reason, retry_after_ms: after_ms.unwrap_or(0), refused }
     }
 
     fn follow(&mut self, advice: Advice) -> Step<'static> {
@@ -151,5 +153,5 @@ impl Connection {
 }
 
 fn dropped(reason: String) -> Step<'static> {
-    Step::Dropped(End { code: ABNORMAL, reason, retry_after_ms: 0 })
+    Step::Dropped(End { code: ABNORMAL, reason, retry_after_ms: 0, refused: None })
 }

@@ -219,7 +219,7 @@ impl Error for PublishError {
     }
 }
 
-/// Something went wrong that no call reports. The client goes on.
+/// Something went wrong that no call reports. The client goes on, or its status says that it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
@@ -230,7 +230,8 @@ pub enum ClientError {
     Token(String),
     /// A connection could not be opened: the reason for people; programs look at the status.
     Connect(String),
-    /// The server complains about something that nobody waits for an answer to.
+    /// The server complains about something that nobody waits for an answer to, or says why it closes
+    /// for good.
     Refused(Box<Refused>),
     /// The token could not be replaced on the open connection.
     Refresh(CommandError),

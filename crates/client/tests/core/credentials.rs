@@ -78,9 +78,14 @@ fn refused_static_token_stops() {
     let mut world = World::with(Options { token: Some("t".to_owned()), ..Options::default() });
     world.connect();
     world.open();
+    let error = json!({"code": 401, "name": "unauthenticated", "message": "it has expired",
+        "temporary": false, "close": 4001});
+    world.say("$error", error, json!({"id": 0}));
     world.lose(4001);
     let status = world.core.status();
     assert_eq!((status.state, &*status.reason), (ClientState::Closed, "unauthenticated"));
+    let [ClientError::Refused(refused)] = &*world.errors else { panic!("{:?}", world.errors) };
+    assert_eq!(refused.message, "it has expired");
 }
 
 #[test]

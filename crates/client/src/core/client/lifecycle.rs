@@ -105,7 +105,8 @@ impl Core {
         codec::hello_payload(token, ticket, &rooms, &self.cx.options.sdk)
     }
 
-    pub(super) fn lost(&mut self, End { code, reason, retry_after_ms }: End) {
+    pub(super) fn lost(&mut self, end: End) {
+        let End { code, reason, retry_after_ms, refused } = end;
         let now_ms = self.cx.now.mono_ms;
         let was_connected = self.status.state == ClientState::Connected;
         self.detach();
@@ -121,6 +122,9 @@ impl Core {
         }
         let wait_ms = match (policy, &self.slot) {
             (Policy::Stop, _) => {
+                if let Some(refused) = refused {
+                    self.cx.report(ClientError::Refused(refused));
+                }
                 self.stop(code, reason);
                 return;
             }

@@ -259,6 +259,7 @@ impl Core {
                     code: close::MOVED,
                     reason: "moved".to_owned(),
                     retry_after_ms: 0,
+                    refused: None,
                 });
             }
             Some((_, Plan::GiveUpToken)) => {
