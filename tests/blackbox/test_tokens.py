@@ -255,6 +255,23 @@ def test_guests_are_off_where_keys_are_set_and_on_where_they_are_not(guarded, st
     assert connect(fresh, token=own_token(fresh)).welcome["user"] == "ada"
 
 
+# [3.guest.loopback]
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("Forwarded", "for=192.0.2.1"),
+        ("X-Real-IP", "192.0.2.1"),
+        ("Via", "1.1 proxy"),
+    ],
+)
+def test_whoever_comes_through_a_proxy_of_this_machine_is_not_on_it(server, connect, name, value):
+    session = connect(server, say_hello=False, headers={name: value})
+    assert "guests" in refused_in_protocol(session)
+    session = connect(server, headers={name: value}, token=own_token(server))
+    assert session.welcome["user"] == "ada"
+
+
 # The operator
 
 

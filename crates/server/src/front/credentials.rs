@@ -2,7 +2,7 @@
 
 use super::Problem;
 use clarion_engine::effects::Credentials;
-use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, ORIGIN};
+use hyper::header::{AUTHORIZATION, COOKIE, FORWARDED, HeaderMap, ORIGIN, VIA};
 use std::borrow::Cow;
 
 /// Where a token may be, beside `Authorization`.
@@ -67,6 +67,13 @@ fn in_cookies<'a>(headers: &'a HeaderMap, name: &str) -> Vec<Cow<'a, str>> {
         (found == name.as_bytes()).then(|| String::from_utf8_lossy(value))
     });
     values.collect()
+}
+
+/// Whether a proxy says that it passes the request on for somebody else. Whoever it is, they are not on
+/// this machine because the proxy is.
+pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+    [FORWARDED, VIA].iter().any(|name| headers.contains_key(name))
+        || ["x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
 }
 
 #[cfg(test)]

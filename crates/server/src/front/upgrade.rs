@@ -1,5 +1,6 @@
 //! The opening handshake: from a request to a socket that a worker owns.
 
+use super::credentials::is_forwarded;
 use super::{Admission, Answer, Ends, Front, Limit, Outcome, Problem};
 use crate::config::Guests;
 use crate::worker::{Arrival, Reservation};
@@ -85,7 +86,7 @@ impl Front {
         })?;
         let guests = match self.guests {
             Guests::Always => true,
-            Guests::Auto | Guests::Loopback => ends.loopback,
+            Guests::Auto | Guests::Loopback => ends.loopback && !is_forwarded(request.headers()),
             Guests::Never => false,
         };
         let query = request.uri().query();
