@@ -164,8 +164,12 @@ def test_a_symmetric_key_of_a_url_is_never_used(start, connect, keys):
 
 
 # [3.token.unavailable]
-def test_a_rotated_key_is_fetched_when_a_token_names_it(start, connect, keys):
-    server = start(settings(keys))
+@pytest.mark.parametrize("own", [{"kid": "HS256"}, {}])
+def test_a_rotated_key_is_fetched_when_a_token_names_it(start, connect, keys, own):
+    changed = settings(keys)
+    # Whatever the key of the settings is called, it is not the one that a token means.
+    changed["auth"]["keys"] = [{"alg": "HS256", "secret": SECRETS["HS256"], **own}]
+    server = start(changed)
     assert outcome(server, connect, token(alg="ES256")) == "ada"
     fresh = ec.generate_private_key(ec.SECP256R1())
     keys.body = key_set(jwk("ES256", "fresh", fresh))

@@ -71,7 +71,7 @@ impl Refused {
         match self {
             Self::TooLarge => "the token is longer than 8192 bytes",
             Self::Malformed(rule) | Self::Algorithm(rule) => rule,
-            Self::UnknownKey => "this server has no key with the token's `kid`",
+            Self::UnknownKey => "this server has no key for the token's `kid` and `alg`",
             Self::Signature => "the token's signature is not by a key of this server",
             Self::Expired => "the token has expired",
             Self::NotYetValid => "the token is not valid yet: its `nbf` is in the future",

@@ -93,19 +93,15 @@ impl Verifier {
     /// The header's `kid` picks the key; without one, and for keys without, those of the algorithm are
     /// tried in order.
     fn check_signature(&self, header: &Header, signed: &[u8], got: &[u8]) -> Result<(), Refused> {
-        let named = |key: &&Arc<Key>| match (key.kid(), header.kid.as_deref()) {
-            (Some(of_key), Some(of_token)) => of_key == of_token,
-            _ => true,
-        };
-        let mut candidates = self.keys.iter().filter(named).peekable();
+        let kid = header.kid.as_deref();
+        let named = |key: &&Arc<Key>| kid.is_none() || key.kid().is_none() || key.kid() == kid;
+        let keys = self.keys.iter().filter(named);
+        let mut candidates = keys.filter(|key| key.algorithm() == header.algorithm).peekable();
         if candidates.peek().is_none() {
-            return Err(Refused::UnknownKey);
-        }
-        let mut candidates =
-            candidates.filter(|key| key.algorithm() == header.algorithm).peekable();
-        if candidates.peek().is_none() {
+            // A key without a name is no reason to believe that the one that was meant is here.
+            let known = self.keys.iter().any(|key| kid.is_none() || key.kid() == kid);
             let rule = "the token's `alg` is not that of its key";
-            return Err(Refused::Algorithm(rule));
+            return Err(if known { Refused::Algorithm(rule) } else { Refused::UnknownKey });
         }
         let good = candidates.take(CANDIDATES_MAX).any(|key| key.verifies(signed, got));
         if good { Ok(()) } else { Err(Refused::Signature) }
