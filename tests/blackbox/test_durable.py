@@ -250,3 +250,33 @@ def test_an_import_that_is_killed_leaves_nothing_that_is_taken_for_a_store(start
     other.start()
     assert other.api("/v1/history?room=kept/a")["offset"] == 3
     other.stop()
+
+
+# [4.groups.restart]
+def test_who_is_in_a_group_survives_kill_9(start):
+    server = start(DURABLE)
+    for n in range(30):
+        assert server.api("/v1/groups/add", {"group": f"g{n % 3}", "user": f"u{n}"})["changed"]
+    assert server.api("/v1/groups/remove", {"group": "g0", "user": "u0"})["changed"]
+    server.kill()
+    server.start()
+    users = {
+        name: server.api(f"/v1/groups/users?group={name}")["users"] for name in ("g0", "g1", "g2")
+    }
+    assert users == {
+        f"g{g}": sorted(f"u{n}" for n in range(30) if n % 3 == g and n != 0) for g in range(3)
+    }
+    assert not server.api("/v1/groups/add", {"group": "g1", "user": "u1"})["changed"]
+    assert server.api("/v1/groups/add", {"group": "g0", "user": "u0"})["changed"]
+    out, _ = store(server, "export", "-")
+    assert sum("group" in json.loads(line) for line in out.splitlines()) == 30
+
+
+# [4.groups.restart]
+def test_without_durable_rooms_groups_end_with_the_process(start):
+    server = start()
+    assert server.api("/v1/groups/add", {"group": "staff", "user": "ada"})["changed"]
+    server.stop()
+    server.start()
+    assert server.api("/v1/groups/users?group=staff")["users"] == []
+    assert not (server.directory / "data" / "clarion.db").exists()

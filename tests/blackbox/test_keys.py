@@ -297,3 +297,16 @@ def test_without_a_server_keys_are_made_for_the_one_to_come(tmp_path):
     assert "made now" not in server.log()
     assert status(server, "/stats", secret) == 200
     server.stop()
+
+
+def test_a_first_start_that_fails_makes_no_key_that_nobody_sees(start, tmp_path):
+    busy = start()
+    server = Server(tmp_path / "second")
+    data = tmp_path / "second" / "data"
+    status, out, _ = run("serve", "--listen", busy.address, "--data-dir", data)
+    assert (status, out) == (1, "")
+    server.api_key = ""
+    server.start()
+    [secret] = re.findall(r"API key +(clk_\S+)", server.log())
+    assert server.get("/stats", key=secret)[0] == 200
+    server.stop()

@@ -23,6 +23,9 @@ pub struct Config {
     pub deflate: Deflate,
     /// Settings by room; the first match wins, and a memory log of the default size if none does.
     pub rooms: Vec<RoomRule>,
+    /// Whether groups of the HTTP API are kept by the store that survives the process, as far as their
+    /// users are no guests. Who was in them before is said by `Shard::restore_group`.
+    pub groups_durable: bool,
     /// Key of the tickets' authentication code; the same on every worker and node.
     pub ticket_key: [u8; 32],
     /// Seed of everything hashed, the homes' included; the same on every worker of this process.

@@ -5,7 +5,9 @@
 //! workers know the same, and a session that comes finds its groups without asking anybody. What
 //! the token says is in the session's ticket.
 //!
-//! Kept in memory: a restarted process knows the tokens' groups only.
+//! With a store that survives the process ([`Config::groups_durable`](crate::Config)) nothing of it
+//! is so before that has it, and a restarted process is told who is in which group before anybody comes.
+//! Guests are not kept: nobody is that guest later.
 
 use crate::config::GUEST_PREFIX;
 use crate::effects::Effects;
@@ -14,6 +16,7 @@ use crate::mail::{JoinBy, Mail, Origin, Outcome, RoomCommand, Target, What};
 use crate::room::asker;
 use crate::shard::Shard;
 use clarion_protocol::{ErrorName, Join, LeftReason, Refusal, RoomKind, RoomName};
+use clarion_store::{Request, StoreError};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,11 +30,27 @@ pub(crate) struct Groups {
     /// `limits.group_users` of them in all.
     by_group: BTreeMap<RoomName, BTreeSet<Box<str>>>,
     users: usize,
+    /// Commands that wait for the store, by the mark of its request. At most [`STORING_MAX`]; over
+    /// it they are refused.
+    storing: HashMap<u64, Box<RoomCommand>, FixedState>,
+    /// Those of them that put a user in.
+    adding: usize,
+    requests: u64,
 }
+
+/// Changes of groups that may wait for the store at once.
+const STORING_MAX: usize = 1_024;
 
 impl Groups {
     pub(crate) fn new(hasher: FixedState) -> Self {
-        Self { by_user: HashMap::with_hasher(hasher), by_group: BTreeMap::new(), users: 0 }
+        Self {
+            by_user: HashMap::with_hasher(hasher.clone()),
+            by_group: BTreeMap::new(),
+            users: 0,
+            storing: HashMap::with_hasher(hasher),
+            adding: 0,
+            requests: 0,
+        }
     }
 
     /// The rooms of a user's groups, ascending.
@@ -73,14 +92,17 @@ impl Groups {
 
 impl Shard {
     /// At the group's home: the API puts a user in, or takes it out.
-    pub(crate) fn order_group(&mut self, command: &RoomCommand, fx: &mut impl Effects) {
+    pub(crate) fn order_group(&mut self, command: RoomCommand, fx: &mut impl Effects) {
         let What::Group { user, member } = &command.what else { return };
         let (limit, rooms_max) = (self.config.limits.group_users, self.config.limits.rooms);
         // Whoever asks twice for what is so already is not over any limit.
         let more = *member && !self.groups.has(user, &command.room);
-        let refusal = if !matches!(command.room.kind(), RoomKind::Group(_)) {
-            Some(Refusal::new(ErrorName::BadRoom, "this room is not a group's"))
-        } else if more && self.groups.users >= limit {
+        let RoomKind::Group(group) = command.room.kind() else {
+            let refusal = Refusal::new(ErrorName::BadRoom, "this room is not a group's");
+            return self.tell(asker(&command), &command.room, Outcome::Refused(refusal), fx);
+        };
+        let durable = self.config.groups_durable && !user.starts_with(GUEST_PREFIX);
+        let refusal = if more && self.groups.users + self.groups.adding >= limit {
             Some(
                 Refusal::unavailable("groups have as many users as they may")
                     .with_limit(limit as u64),
@@ -88,12 +110,61 @@ impl Shard {
         } else if more && self.groups.of(user).count() >= rooms_max {
             let rule = "one user can be in no more groups";
             Some(Refusal::new(ErrorName::RateLimited, rule).with_limit(rooms_max as u64))
+        } else if durable && self.groups.storing.len() >= STORING_MAX {
+            let refusal = Refusal::unavailable("too many changes of groups wait for the store");
+            Some(refusal.with_limit(STORING_MAX as u64))
         } else {
             None
         };
         if let Some(refusal) = refusal {
-            return self.tell(asker(command), &command.room, Outcome::Refused(refusal), fx);
+            return self.tell(asker(&command), &command.room, Outcome::Refused(refusal), fx);
         }
+        if !durable {
+            return self.regrouped(&command, fx);
+        }
+        // Also what is so already: after an outcome that nobody knew the store may have it otherwise.
+        self.groups.requests += 1;
+        let token = self.groups.requests;
+        let (group, user, member) = (group.into(), user.clone(), *member);
+        self.groups.adding += usize::from(member);
+        self.groups.storing.insert(token, Box::new(command));
+        fx.submit(true, Request::Group { token, group, user, member });
+    }
+
+    /// At the group's home: the store has it, or not.
+    pub(crate) fn on_group_stored(
+        &mut self,
+        token: u64,
+        result: Result<bool, StoreError>,
+        fx: &mut impl Effects,
+    ) {
+        let Some(command) = self.groups.storing.remove(&token) else { return };
+        let What::Group { member, .. } = &command.what else { return };
+        self.groups.adding -= usize::from(*member);
+        match result {
+            // What is so here is told, which after an outcome that nobody knew is not what was there.
+            Ok(_) => self.regrouped(&command, fx),
+            Err(error) => {
+                let refusal = Refusal::unavailable(match error {
+                    StoreError::Unavailable => "the store is not available",
+                    StoreError::Unknown => "it is not known whether the store has it; ask again",
+                });
+                self.tell(asker(&command), &command.room, Outcome::Refused(refusal), fx);
+            }
+        }
+    }
+
+    /// Before anybody comes: who was in a group when the process ended. Every worker is told of all.
+    pub fn restore_group(&mut self, room: &RoomName, user: &str) {
+        self.groups.note(room, user, true);
+        if self.router.room_home(room) == self.id {
+            self.groups.order(room, user, true);
+        }
+    }
+
+    /// At the group's home: it is so from now on.
+    fn regrouped(&mut self, command: &RoomCommand, fx: &mut impl Effects) {
+        let What::Group { user, member } = &command.what else { return };
         let changed = self.groups.order(&command.room, user, *member);
         if changed {
             for to in self.router.workers() {

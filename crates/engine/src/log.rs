@@ -130,8 +130,11 @@ impl Shard {
             }
             Completion::Read { token, result } => self.on_read(home_id(token), result, now, fx),
             Completion::Acked { token, result } => self.on_acked(home_id(token), result, now, fx),
-            // No home asks for these.
-            Completion::Revoked { .. } | Completion::Revocations { .. } => {}
+            Completion::Grouped { token, result } => self.on_group_stored(token, result, fx),
+            // No shard asks for these.
+            Completion::Revoked { .. }
+            | Completion::Revocations { .. }
+            | Completion::Groups { .. } => {}
         }
     }
 

@@ -35,7 +35,7 @@ impl Shard {
             return self.on_addressed(client, command, fx);
         }
         match command.what {
-            What::Group { .. } => return self.order_group(&command, fx),
+            What::Group { .. } => return self.order_group(command, fx),
             What::GroupUsers { .. } => return self.group_users(&command, fx),
             _ => {}
         }

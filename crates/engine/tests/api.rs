@@ -4,8 +4,10 @@ mod rig;
 
 use clarion_engine::mail::{ApiAnswer, ApiRequest, RoomRow, Target};
 use clarion_protocol::{ClientId, Pattern, RoomName};
+use clarion_store::{Completion, Request, StoreError};
 use rig::{Client, Rig, config};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 
 fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
@@ -200,6 +202,112 @@ fn the_users_of_a_group_are_listed_a_page_at_a_time() {
     assert!(users(rig.api(page(Some("cleo")))).is_empty());
     let bad = ApiRequest::Group { group: "a/b".into(), user: "ada".into(), member: true };
     assert!(matches!(rig.api(bad), ApiAnswer::Refused(_)));
+}
+
+/// With a store that survives the process: nothing is so before it has it.
+fn durable() -> Rig {
+    let mut config = config();
+    config.groups_durable = true;
+    Rig::new(config)
+}
+
+fn kept(rig: &mut Rig) -> Vec<(Box<str>, Box<str>)> {
+    let request = Request::Groups { token: 0, after: None, limit: 10 };
+    match rig.effects.store.handle(request, 0) {
+        Completion::Groups { result: Ok(page), .. } => page.members,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks for a change while the store is slow, and gives what came of it.
+fn regroup(rig: &mut Rig, member: bool, instead: Option<StoreError>) -> ApiAnswer {
+    rig.effects.held = Some(VecDeque::new());
+    let (group, user) = ("staff".into(), "ada".into());
+    rig.ask_api(ApiRequest::Group { group, user, member });
+    assert!(rig.effects.answers.is_empty(), "it waits for the store");
+    rig.stored(instead);
+    rig.effects.answers.pop().expect("an answer")
+}
+
+// [4.groups.restart]
+#[test]
+fn a_group_changes_when_the_store_has_it() {
+    let mut rig = durable();
+    let (ada, _, _) = session(&mut rig, "user:ada");
+    rig.effects.held = Some(VecDeque::new());
+    let (staff, user) = ("staff".into(), "ada".into());
+    rig.ask_api(ApiRequest::Group { group: staff, user, member: true });
+    assert!(rig.hear(ada).is_empty() && rig.effects.answers.is_empty());
+    rig.stored(None);
+    assert_eq!(count(&rig.effects.answers.pop().unwrap()), 1);
+    assert_eq!(rooms_of(&rig.hear(ada), "$joined"), ["$group/staff"]);
+    assert_eq!(kept(&mut rig), [("staff".into(), "ada".into())]);
+    assert_eq!(count(&regroup(&mut rig, true, None)), 0, "it is in already");
+    assert_eq!(count(&regroup(&mut rig, false, None)), 1);
+    assert_eq!(rooms_of(&rig.hear(ada), "$left"), ["$group/staff"]);
+    assert_eq!(kept(&mut rig), []);
+}
+
+#[test]
+fn a_group_that_the_store_may_not_have_is_as_it_was_and_can_be_asked_for_again() {
+    let mut rig = durable();
+    let (ada, _, _) = session(&mut rig, "user:ada");
+    for error in [StoreError::Unavailable, StoreError::Unknown] {
+        match regroup(&mut rig, true, Some(error)) {
+            ApiAnswer::Refused(refusal) => assert!(refusal.temporary),
+            other => panic!("{other:?}"),
+        }
+        assert!(rig.hear(ada).is_empty());
+    }
+    // The store has it; whoever takes back what nobody knew must not find it after a restart.
+    assert_eq!(kept(&mut rig).len(), 1);
+    assert_eq!(count(&regroup(&mut rig, false, None)), 0);
+    assert_eq!(kept(&mut rig), []);
+    assert_eq!(count(&regroup(&mut rig, true, None)), 1);
+    assert_eq!(rooms_of(&rig.hear(ada), "$joined"), ["$group/staff"]);
+}
+
+#[test]
+fn changes_of_one_group_are_told_in_their_order_and_only_so_many_wait() {
+    let mut rig = durable();
+    let (ada, _, _) = session(&mut rig, "user:ada");
+    rig.effects.held = Some(VecDeque::new());
+    let change = |member| ApiRequest::Group { group: "staff".into(), user: "ada".into(), member };
+    for n in 0..1_025 {
+        rig.ask_api(change(n % 2 == 0));
+    }
+    match rig.effects.answers.pop() {
+        Some(ApiAnswer::Refused(refusal)) => assert_eq!(refusal.limit, Some(1_024)),
+        other => panic!("{other:?}"),
+    }
+    rig.stored(None);
+    assert_eq!(rig.effects.answers.len(), 1_024);
+    assert!(rig.effects.answers.iter().all(|answer| count(answer) == 1));
+    assert_eq!(kept(&mut rig), []);
+    rig.hear(ada);
+    say_in(&mut rig, ada, "$group/staff");
+    assert_eq!(rooms_of(&rig.hear(ada), "m"), [""; 0], "the last one took it out");
+}
+
+// [4.groups.restart]
+#[test]
+fn who_was_in_a_group_is_in_it_after_a_restart_but_for_guests() {
+    let mut rig = durable();
+    let (_, guest, _) = session(&mut rig, "user:cleo");
+    assert_eq!(group(&mut rig, "staff", &format!("guest:{guest}"), true), 1);
+    assert_eq!(kept(&mut rig), [], "nobody is that guest later");
+    assert_eq!(group(&mut rig, "staff", "ada", true), 1);
+    let members = kept(&mut rig);
+    let mut rig = durable();
+    for (group, user) in members {
+        rig.shard.restore_group(&RoomName::group(&group).unwrap(), &user);
+    }
+    let (_, _, heard) = session(&mut rig, "user:ada");
+    assert_eq!(rooms_of(&heard, "$joined"), ["$user/ada", "$group/staff"]);
+    let users = rig.api(ApiRequest::GroupUsers { group: "staff".into(), after: None, limit: 9 });
+    assert!(matches!(users, ApiAnswer::Users(users) if users == ["ada".into()]));
+    assert_eq!(group(&mut rig, "staff", "ada", true), 0);
+    assert_eq!(group(&mut rig, "staff", "ada", false), 1);
 }
 
 #[test]

@@ -141,6 +141,7 @@ fn asked(case: &Case) -> Verdict {
         deflate: Default::default(),
         rooms: rules.collect(),
         ticket_key: [0; 32],
+        groups_durable: false,
         hash_seed: 0,
     };
     let rooms = case.list.as_ref().map(|list| {

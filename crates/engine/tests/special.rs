@@ -170,7 +170,7 @@ fn everybody_hears_all_and_one_connection_its_own() {
     assert_eq!(refused["type"], "$error");
 }
 
-// [4.groups.memory]
+// [4.groups.restart]
 #[test]
 fn groups_that_the_api_made_end_with_the_process() {
     let mut rig = Rig::new(config());

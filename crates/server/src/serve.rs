@@ -10,14 +10,15 @@ use crate::front::{self, Addresses, Counts, Front, Gauge};
 use crate::worker::{self, Clock, Workers};
 use crate::{keys, logs};
 use clarion_engine::{Mail, Router, WorkerId};
-use clarion_store::Completion;
+use clarion_protocol::RoomName;
+use clarion_store::{Completion, Request};
 use clarion_store_sqlite::{Options, SqliteStore};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -102,8 +103,6 @@ impl Server {
             .and_then(|()| keys::ticket_key(dir))
             .map_err(|e| failed(format_args!("data_dir: {}", dir.display()), &e))?;
         let clock = Clock::start();
-        let rate = settings.limits.requests_per_s_per_key;
-        let (api_keys, api_key) = ApiKeys::open(dir, &settings.api_key, rate, clock)?;
         let auth =
             Arc::new(Auth::new(&settings.auth, auth::keys::load(&settings.auth, dir)?, clock));
         let audit = Audit::open(&settings.audit, clock).map(Arc::new).map_err(|e| {
@@ -115,12 +114,17 @@ impl Server {
         let answers = Arc::new(Answers::default());
         let post: Arc<OnceLock<Arc<Workers>>> = Arc::default();
         let durable = settings.has_durable_rooms().then(|| open_store(settings, &post));
-        let durable = durable.transpose()?;
-        let (workers, threads) = worker::start(&config, &answers, durable.as_ref(), &auth, clock)
-            .map_err(|e| failed("the workers cannot start", &e))?;
+        let (durable, groups) = durable.transpose()?.unzip();
+        let groups = groups.unwrap_or_default();
+        let (workers, threads) =
+            worker::start(&config, &answers, durable.as_ref(), &auth, &groups, clock)
+                .map_err(|e| failed("the workers cannot start", &e))?;
         let workers = Arc::new(workers);
         // Nobody asks the store anything before there are connections.
         let _ = post.set(workers.clone());
+        // Last of what can fail: a key that is made here is shown once, when everything runs.
+        let rate = settings.limits.requests_per_s_per_key;
+        let (api_keys, api_key) = ApiKeys::open(dir, &settings.api_key, rate, clock)?;
         let (counts, http_connections) = (Arc::new(Counts::new(clock)), Gauge::default());
         let addresses = Arc::new(Addresses::new(&settings.limits, settings.bans, clock));
         let draining = Arc::new(AtomicBool::new(false));
@@ -193,19 +197,59 @@ impl Server {
     }
 }
 
-/// Opens the file for durable rooms; what it answers goes to the workers by mail.
+/// Whom completions are for that are asked for at the start: no worker has this number.
+const AT_START: u32 = u32::MAX;
+/// How long the store may take for one of them.
+const START_TIME: Duration = Duration::from_secs(60);
+/// Users in groups that are read at once.
+const GROUPS_PAGE: u32 = 10_000;
+
+/// Users in groups.
+type Groups = Vec<(RoomName, Box<str>)>;
+
+/// Opens the file for durable rooms, and reads who is in which group; what it answers later goes to
+/// the workers by mail.
 fn open_store(
     settings: &Settings,
     post: &Arc<OnceLock<Arc<Workers>>>,
-) -> Result<Arc<SqliteStore>, String> {
+) -> Result<(Arc<SqliteStore>, Groups), String> {
     let post = Arc::clone(post);
+    let (sender, receiver) = mpsc::channel();
     let sink = move |to: u32, completions: Vec<Completion>| {
-        if let (Some(workers), Ok(to)) = (post.get(), u16::try_from(to)) {
+        if to == AT_START {
+            // Nobody listens any more if it took too long.
+            let _ = sender.send(completions);
+        } else if let (Some(workers), Ok(to)) = (post.get(), u16::try_from(to)) {
             workers.post_all(WorkerId(to), completions.into_iter().map(Mail::Stored).collect());
         }
     };
     let store = SqliteStore::start(Options::new(&settings.data_dir), sink);
-    store.map(Arc::new).map_err(|error| error.to_string())
+    let store = Arc::new(store.map_err(|error| error.to_string())?);
+    let groups = read_groups(&store, &receiver)?;
+    Ok((store, groups))
+}
+
+fn read_groups(
+    store: &SqliteStore,
+    completions: &mpsc::Receiver<Vec<Completion>>,
+) -> Result<Groups, String> {
+    let failed =
+        || "the groups cannot be read; `clarion store check` shows what is wrong".to_owned();
+    let (mut groups, mut after) = (Vec::new(), None);
+    loop {
+        store.submit(AT_START, Request::Groups { token: 0, after, limit: GROUPS_PAGE });
+        let completion = completions.recv_timeout(START_TIME).ok().and_then(|mut all| all.pop());
+        let Some(Completion::Groups { result: Ok(page), .. }) = completion else {
+            return Err(failed());
+        };
+        after = page.members.last().cloned();
+        for (group, user) in page.members {
+            groups.push((RoomName::group(&group).map_err(|_| failed())?, user));
+        }
+        if !page.more {
+            return Ok(groups);
+        }
+    }
 }
 
 fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, String> {

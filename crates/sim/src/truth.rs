@@ -67,7 +67,7 @@ impl TruthStore {
 
     /// Takes a request of a worker.
     pub(crate) fn submit(&mut self, worker: WorkerId, request: Request) {
-        let room = room_of(&request).clone();
+        let room = room_of(&request);
         let lane = (room.clone(), request.writes());
         let known = match &request {
             Request::Append { key: Some(key), .. } => {
@@ -184,8 +184,14 @@ impl TruthStore {
     }
 }
 
-fn room_of(request: &Request) -> &RoomName {
-    request.room().expect("a shard asks about rooms only")
+/// What requests are ordered by.
+fn room_of(request: &Request) -> RoomName {
+    let group = match request {
+        Request::Group { group, .. } => RoomName::group(group).ok(),
+        _ => None,
+    };
+    let room = request.room().cloned().or(group);
+    room.expect("a shard asks about rooms and groups only")
 }
 
 /// What [`payload`] wrote: which connection published it, and its how manyth it was.

@@ -701,6 +701,8 @@ pub(crate) fn config(workers: u16, seed: u64) -> Config {
             rule("$group/*", Some(small), false),
         ],
         ticket_key: [9; 32],
+        // In half of all runs.
+        groups_durable: seed.is_multiple_of(2),
         hash_seed: seed,
     }
 }

@@ -120,6 +120,7 @@ fn bytes_of(request: &Request) -> usize {
         + match request {
             Request::Append { publication, .. } => weight(publication),
             Request::Revoke { subject, .. } => subject.len(),
+            Request::Group { group, user, .. } => group.len() + user.len(),
             _ => 0,
         }
 }

@@ -5,7 +5,7 @@ use crate::rooms::{Room, signed, unsigned};
 use bytes::Bytes;
 use clarion_protocol::{ClientId, Offset, Publication, RoomName, Sender};
 use clarion_store::{
-    Completion, Page, Range, Request, Revocation, Revocations, Standing, StoreError, weight,
+    Completion, Groups, Page, Range, Request, Revocation, Revocations, Standing, StoreError, weight,
 };
 use rusqlite::{Connection, Row, params};
 use std::sync::Arc;
@@ -46,9 +46,15 @@ pub(crate) fn answer(
             let result = Ok(revocations(&snapshot, after.as_deref(), *limit as usize, now_ms)?);
             Completion::Revocations { token: *token, result }
         }
-        Request::Append { .. } | Request::Ack { .. } | Request::Revoke { .. } => {
-            request.refuse(StoreError::Unavailable)
+        Request::Groups { token, after, limit } => {
+            let after = after.as_ref().map(|(group, user)| (&**group, &**user));
+            let result = Ok(groups(&snapshot, after, *limit as usize)?);
+            Completion::Groups { token: *token, result }
         }
+        Request::Append { .. }
+        | Request::Ack { .. }
+        | Request::Revoke { .. }
+        | Request::Group { .. } => request.refuse(StoreError::Unavailable),
     };
     snapshot.commit()?;
     Ok(completion)
@@ -196,4 +202,23 @@ fn revocations(
         revocations.push(Revocation { subject, until_ms });
     }
     Ok(Revocations { revocations, more: false })
+}
+
+fn groups(
+    connection: &Connection,
+    after: Option<(&str, &str)>,
+    limit: usize,
+) -> rusqlite::Result<Groups> {
+    // No group has an empty name.
+    let (group, user) = after.unwrap_or_default();
+    let mut statement = connection.prepare_cached(
+        "SELECT name, user FROM groups WHERE (name, user) > (?1, ?2) ORDER BY name, user LIMIT ?3",
+    )?;
+    let rows = statement.query_map(params![group, user, signed(limit as u64 + 1)], |row| {
+        Ok((row.get_ref(0)?.as_str()?.into(), row.get_ref(1)?.as_str()?.into()))
+    })?;
+    let mut members: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let more = members.len() > limit;
+    members.truncate(limit);
+    Ok(Groups { members, more })
 }

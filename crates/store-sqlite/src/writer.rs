@@ -110,7 +110,19 @@ impl Batch<'_> {
                     .execute(params![subject, signed(*until_ms)])?;
                 Completion::Revoked { token: *token, result: Ok(()) }
             }
-            Request::Open { .. } | Request::Read { .. } | Request::Revocations { .. } => {
+            Request::Group { token, group, user, member } => {
+                let sql = if *member {
+                    "INSERT INTO groups (name, user) VALUES (?1, ?2) ON CONFLICT DO NOTHING"
+                } else {
+                    "DELETE FROM groups WHERE name = ?1 AND user = ?2"
+                };
+                let rows = self.connection.prepare_cached(sql)?.execute(params![group, user])?;
+                Completion::Grouped { token: *token, result: Ok(rows > 0) }
+            }
+            Request::Open { .. }
+            | Request::Read { .. }
+            | Request::Revocations { .. }
+            | Request::Groups { .. } => {
                 crate::reader::answer(self.connection, request, self.now_ms)?
             }
         })

@@ -41,6 +41,20 @@ pub enum Completion {
         /// Whether it will be listed, or why it may not.
         result: Result<(), StoreError>,
     },
+    /// Answer to [`Request::Group`](crate::Request::Group).
+    Grouped {
+        /// The request's.
+        token: u64,
+        /// Whether it was otherwise before, or why it may not be so now.
+        result: Result<bool, StoreError>,
+    },
+    /// Answer to [`Request::Groups`](crate::Request::Groups).
+    Groups {
+        /// The request's.
+        token: u64,
+        /// Part of the list, or why it could not be read.
+        result: Result<Groups, StoreError>,
+    },
     /// Answer to [`Request::Revocations`](crate::Request::Revocations).
     Revocations {
         /// The request's.
@@ -88,6 +102,15 @@ pub struct Page {
     pub more: bool,
 }
 
+/// Part of the list of who is in which group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Groups and users, ascending by the bytes of both.
+    pub members: Vec<(Box<str>, Box<str>)>,
+    /// There are more that the limit kept out.
+    pub more: bool,
+}
+
 /// Part of the list of revocations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocations {
@@ -125,6 +148,8 @@ impl Completion {
             | Self::Read { token, .. }
             | Self::Acked { token, .. }
             | Self::Revoked { token, .. }
+            | Self::Grouped { token, .. }
+            | Self::Groups { token, .. }
             | Self::Revocations { token, .. } => *token,
         }
     }
@@ -138,6 +163,8 @@ impl Completion {
             Self::Read { result, .. } => result.as_ref().err().copied(),
             Self::Acked { result, .. } => result.as_ref().err().copied(),
             Self::Revoked { result, .. } => result.as_ref().err().copied(),
+            Self::Grouped { result, .. } => result.as_ref().err().copied(),
+            Self::Groups { result, .. } => result.as_ref().err().copied(),
             Self::Revocations { result, .. } => result.as_ref().err().copied(),
         }
     }

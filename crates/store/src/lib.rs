@@ -17,6 +17,8 @@
 //!   Whether the key is free and the append itself are one step.
 //! - What completed without an error has reached the log's durability, and nobody can read it before.
 //!   A failed request was not done, or ([`StoreError::Unknown`]) may have been.
+//! - Who is in which group is kept apart from logs. What is asked about one group is done and
+//!   answered in the order it was asked.
 //! - Appends and acknowledgements of one room are done and answered in the order they were
 //!   asked; so are its reads and opens. Between the two no order is promised, but a read that
 //!   is asked for after an append was answered sees it. Different rooms are answered in any order.
@@ -28,7 +30,9 @@ mod memory;
 mod request;
 mod sizes;
 
-pub use completion::{Appended, Completion, Page, Revocation, Revocations, Standing, StoreError};
+pub use completion::{
+    Appended, Completion, Groups, Page, Revocation, Revocations, Standing, StoreError,
+};
 pub use memory::MemoryStore;
 pub use request::{Key, LogLimits, Range, Request, weight};
 

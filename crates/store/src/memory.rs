@@ -6,13 +6,13 @@
 use crate::request::weight;
 use crate::sizes::{Counted, KEY_BYTES, LOG_BYTES, PUBLICATION_BYTES, Sizes};
 use crate::{
-    Appended, Completion, Key, LogLimits, Page, Range, Request, Revocation, Revocations, Standing,
-    Store, StoreError,
+    Appended, Completion, Groups, Key, LogLimits, Page, Range, Request, Revocation, Revocations,
+    Standing, Store, StoreError,
 };
 use clarion_protocol::{Epoch, Offset, Publication, RoomName};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub struct MemoryStore {
     squeezed: u64,
     /// Until when, by subject; bounded by who may revoke, and [`MemoryStore::sweep`] forgets.
     revoked: BTreeMap<Box<str>, u64>,
+    /// Groups and users; bounded by who may put them in.
+    members: BTreeSet<(Box<str>, Box<str>)>,
 }
 
 /// Idempotency keys remembered for one log; over it the oldest is forgotten early.
@@ -70,6 +72,7 @@ impl MemoryStore {
             bytes_max: usize::MAX,
             squeezed: 0,
             revoked: BTreeMap::new(),
+            members: BTreeSet::new(),
         }
     }
 
@@ -133,6 +136,19 @@ impl MemoryStore {
                 let until = self.revoked.entry(subject).or_default();
                 *until = until_ms.max(*until);
                 Completion::Revoked { token, result: Ok(()) }
+            }
+            Request::Group { token, group, user, member } => {
+                let place = (group, user);
+                let changed =
+                    if member { self.members.insert(place) } else { self.members.remove(&place) };
+                Completion::Grouped { token, result: Ok(changed) }
+            }
+            Request::Groups { token, after, limit } => {
+                let above = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let mut rest = self.members.range((above, Bound::Unbounded)).cloned();
+                let members = rest.by_ref().take(limit as usize).collect();
+                let more = rest.next().is_some();
+                Completion::Groups { token, result: Ok(Groups { members, more }) }
             }
             Request::Revocations { token, after, limit } => {
                 let result = Ok(self.revocations(after.as_deref(), limit as usize, now_ms));

@@ -105,6 +105,27 @@ pub enum Request {
         /// When it may be forgotten, since nothing older is valid by then: Unix milliseconds.
         until_ms: u64,
     },
+    /// Puts a user into a group, or takes it out. Groups are no logs: what is in `$group/<group>` is
+    /// another matter.
+    Group {
+        /// The engine's mark.
+        token: u64,
+        /// The group.
+        group: Box<str>,
+        /// The user.
+        user: Box<str>,
+        /// Whether the user is in it from now on.
+        member: bool,
+    },
+    /// Lists who is in which group, ascending by the bytes of the group, then of the user.
+    Groups {
+        /// The engine's mark.
+        token: u64,
+        /// Only what comes after this group and user.
+        after: Option<(Box<str>, Box<str>)>,
+        /// At most so many.
+        limit: u32,
+    },
     /// Lists the revocations that are not over, ascending by subject's bytes.
     Revocations {
         /// The engine's mark.
@@ -135,6 +156,8 @@ impl Request {
             | Self::Read { token, .. }
             | Self::Ack { token, .. }
             | Self::Revoke { token, .. }
+            | Self::Group { token, .. }
+            | Self::Groups { token, .. }
             | Self::Revocations { token, .. } => *token,
         }
     }
@@ -147,14 +170,20 @@ impl Request {
             | Self::Append { room, .. }
             | Self::Read { room, .. }
             | Self::Ack { room, .. } => Some(room),
-            Self::Revoke { .. } | Self::Revocations { .. } => None,
+            Self::Revoke { .. }
+            | Self::Revocations { .. }
+            | Self::Group { .. }
+            | Self::Groups { .. } => None,
         }
     }
 
     /// Whether it changes something, and so has to become durable.
     #[must_use]
     pub fn writes(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::Ack { .. } | Self::Revoke { .. })
+        matches!(
+            self,
+            Self::Append { .. } | Self::Ack { .. } | Self::Revoke { .. } | Self::Group { .. }
+        )
     }
 
     /// The completion that says why it was not done.
@@ -167,6 +196,8 @@ impl Request {
             Self::Read { .. } => Completion::Read { token, result: Err(result) },
             Self::Ack { .. } => Completion::Acked { token, result: Err(result) },
             Self::Revoke { .. } => Completion::Revoked { token, result: Err(result) },
+            Self::Group { .. } => Completion::Grouped { token, result: Err(result) },
+            Self::Groups { .. } => Completion::Groups { token, result: Err(result) },
             Self::Revocations { .. } => Completion::Revocations { token, result: Err(result) },
         }
     }

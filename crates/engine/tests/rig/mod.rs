@@ -38,6 +38,7 @@ pub(crate) fn config() -> Config {
             rule("short", Some(LogLimits { size: 3, ..LogLimits::default() })),
         ],
         ticket_key: [1; 32],
+        groups_durable: false,
         hash_seed: 1,
     }
 }
@@ -290,13 +291,13 @@ impl Rig {
     pub(crate) fn stored(&mut self, instead: Option<StoreError>) {
         for request in self.effects.held.take().into_iter().flatten() {
             let completion = match (&request, instead) {
-                (Request::Append { token, .. }, Some(error)) => {
-                    let token = *token;
+                (Request::Append { .. } | Request::Group { .. }, Some(error)) => {
+                    let refused = request.refuse(error);
                     if error == StoreError::Unknown {
                         // It was done; what is lost is the answer.
                         self.effects.store.handle(request, self.effects.now.wall_ms);
                     }
-                    Completion::Appended { token, result: Err(error) }
+                    refused
                 }
                 (Request::Open { token, .. }, Some(error)) => {
                     Completion::Opened { token: *token, result: Err(error) }
@@ -343,11 +344,16 @@ impl Rig {
         self.settle();
     }
 
-    /// What the HTTP API is answered.
-    pub(crate) fn api(&mut self, request: ApiRequest) -> ApiAnswer {
+    /// The HTTP API asks; the answer may come later.
+    pub(crate) fn ask_api(&mut self, request: ApiRequest) {
         let mail = Mail::Api { api: ApiId(1), request };
         self.shard.on_mail(mail, self.effects.now, &mut self.effects);
         self.settle();
+    }
+
+    /// What the HTTP API is answered.
+    pub(crate) fn api(&mut self, request: ApiRequest) -> ApiAnswer {
+        self.ask_api(request);
         assert_eq!(self.effects.answers.len(), 1, "exactly one answer");
         self.effects.answers.pop().unwrap()
     }

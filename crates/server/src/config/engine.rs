@@ -13,6 +13,7 @@ impl Settings {
         let limits = &self.limits;
         clarion_engine::Config {
             workers: self.workers,
+            groups_durable: self.has_durable_rooms(),
             limits: engine::Limits {
                 message_bytes: limits.message_bytes,
                 fragments: limits.fragments,

@@ -24,6 +24,7 @@ pub(crate) use meter::{BOUNDS_US, Distribution};
 use crate::api::Answers;
 use crate::auth::Auth;
 use clarion_engine::{Config, Mail, Shard, WorkerId};
+use clarion_protocol::RoomName;
 use clarion_store_sqlite::SqliteStore;
 use doorbell::Doorbell;
 use driver::{Driver, Parts};
@@ -108,7 +109,7 @@ pub(crate) struct Reservation {
     pub(crate) seat: Seat,
 }
 
-/// Starts all workers.
+/// Starts all workers, which know that these users are in groups.
 ///
 /// # Errors
 /// What the operating system says about polls and threads.
@@ -117,6 +118,7 @@ pub(crate) fn start(
     answers: &Arc<Answers>,
     durable: Option<&Arc<SqliteStore>>,
     auth: &Arc<Auth>,
+    groups: &[(RoomName, Box<str>)],
     clock: Clock,
 ) -> io::Result<(Workers, Vec<JoinHandle<()>>)> {
     let mut polls = Vec::new();
@@ -147,6 +149,10 @@ pub(crate) fn start(
             injector: handle.injector.clone(),
         };
         let now = clock.now();
+        let mut shard = Shard::new(id, config.clone());
+        for (room, user) in groups {
+            shard.restore_group(room, user);
+        }
         let worker = Worker {
             poll,
             bell,
@@ -154,7 +160,7 @@ pub(crate) fn start(
             injector: handle.injector.clone(),
             idle: idle.clone(),
             clock,
-            shard: Shard::new(id, config.clone()),
+            shard,
             driver: Driver::new(parts, now),
             buffer: Worker::buffer(),
             draining: false,

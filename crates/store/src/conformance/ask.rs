@@ -1,8 +1,8 @@
 //! Asking a store one thing and taking the answer apart.
 
 use crate::{
-    Appended, Completion, Key, LogLimits, Page, Range, Request, Revocations, Standing, Store,
-    StoreError,
+    Appended, Completion, Groups, Key, LogLimits, Page, Range, Request, Revocations, Standing,
+    Store, StoreError,
 };
 use bytes::Bytes;
 use clarion_protocol::{Epoch, Offset, Publication, RoomName};
@@ -139,6 +139,23 @@ pub(super) fn revoked(
     let request = Request::Revocations { token: 6, after: after.map(Into::into), limit };
     match one(store, request, now_ms) {
         Completion::Revocations { token: 6, result } => result.expect("the store works"),
+        other => panic!("a list was answered with {other:?}"),
+    }
+}
+
+/// Says whether it changed anything.
+pub(super) fn group(store: &mut impl Store, group: &str, user: &str, member: bool) -> bool {
+    let request = Request::Group { token: 7, group: group.into(), user: user.into(), member };
+    match one(store, request, 0) {
+        Completion::Grouped { token: 7, result } => result.expect("the store works"),
+        other => panic!("a group was answered with {other:?}"),
+    }
+}
+
+pub(super) fn groups(store: &mut impl Store, after: Option<(&str, &str)>, limit: u32) -> Groups {
+    let after = after.map(|(group, user)| (group.into(), user.into()));
+    match one(store, Request::Groups { token: 8, after, limit }, 0) {
+        Completion::Groups { token: 8, result } => result.expect("the store works"),
         other => panic!("a list was answered with {other:?}"),
     }
 }

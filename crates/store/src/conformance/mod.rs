@@ -6,6 +6,7 @@
 //! what reads is never in one batch with what writes, since no order is promised between them.
 
 mod ask;
+mod groups;
 mod keys;
 mod logs;
 mod payloads;
@@ -14,6 +15,7 @@ mod revocations;
 
 use crate::Store;
 
+pub use groups::{groups_are_listed_in_pages, groups_survive_restart};
 pub use keys::{
     keys_end_with_their_window, keys_name_one_publication, keys_of_different_principals_never_meet,
     keys_outlive_their_publication, keys_survive_restart,
@@ -54,6 +56,8 @@ macro_rules! conformance {
             behaves_as_memory_does
             failed_batch_leaves_nothing
             first_append_makes_the_log
+            groups_are_listed_in_pages
+            groups_survive_restart
             keys_end_with_their_window
             keys_name_one_publication
             keys_of_different_principals_never_meet

@@ -31,6 +31,7 @@ enum Write {
     Append { room: usize, size: usize, age_ms: u64, key: Option<(u8, u8)> },
     Ack { room: usize, of_it: bool, offset: u64 },
     Revoke { subject: u8, for_ms: u64 },
+    Group { group: u8, user: u8, member: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ enum Read {
     Open { room: usize },
     Range { room: usize, range: Range, limit: u32, bytes: usize, fresh: bool },
     Revocations { after: Option<u8>, limit: u32 },
+    Groups { after: Option<(u8, u8)>, limit: u32 },
 }
 
 /// Whatever is asked, the subject and the reference complete it alike.
@@ -134,6 +136,10 @@ impl Run {
                 let until_ms = self.now_ms + for_ms;
                 Request::Revoke { token, subject: subject.to_string().into(), until_ms }
             }
+            Write::Group { group, user, member } => {
+                let (group, user) = (group.to_string().into(), user.to_string().into());
+                Request::Group { token, group, user, member: *member }
+            }
         }
     }
 
@@ -159,6 +165,11 @@ impl Run {
                 let after = after.map(|after| after.to_string().into());
                 Request::Revocations { token, after, limit: *limit }
             }
+            Read::Groups { after, limit } => {
+                let text = |number: u8| number.to_string().into();
+                let after = after.map(|(group, user)| (text(group), text(user)));
+                Request::Groups { token, after, limit: *limit }
+            }
         }
     }
 }
@@ -182,6 +193,8 @@ fn write() -> impl Strategy<Value = Write> {
         1 => (rooms, any::<bool>(), 0..9_u64)
             .prop_map(|(room, of_it, offset)| Write::Ack { room, of_it, offset }),
         1 => (0..4_u8, 0..90_u64).prop_map(|(subject, for_ms)| Write::Revoke { subject, for_ms }),
+        1 => (0..3_u8, 0..3_u8, any::<bool>())
+            .prop_map(|(group, user, member)| Write::Group { group, user, member }),
     ]
 }
 
@@ -197,5 +210,7 @@ fn read() -> impl Strategy<Value = Read> {
         ),
         1 => (prop::option::of(0..4_u8), 0..4_u32)
             .prop_map(|(after, limit)| Read::Revocations { after, limit }),
+        1 => (prop::option::of((0..3_u8, 0..3_u8)), 0..6_u32)
+            .prop_map(|(after, limit)| Read::Groups { after, limit }),
     ]
 }
