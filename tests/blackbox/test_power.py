@@ -121,10 +121,10 @@ class Recorded(Server):
         super().__init__(directory, settings)
         self.traces = []
 
-    def _spawn(self):
+    def spawn(self):
         trace = self.directory / f"trace{len(self.traces)}"
         self.wrapper = strace.wrapper(trace)
-        super()._spawn()
+        super().spawn()
         self.traces.append((trace, self.process.pid))
 
     def events(self):
