@@ -20,11 +20,14 @@ PYTHON := .venv/bin/python
 ruff = $(PYTHON) -m ruff check --quiet $(1) && $(PYTHON) -m ruff format --quiet --check $(1)
 
 # Which binary the tests start. For them only: the server takes no setting that it does not know.
-test-blackbox test-crash test-autobahn test-browser conformance crash power: export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
+test-blackbox test-crash test-attack test-autobahn test-browser conformance crash power: export CLARION_BIN ?= $(abspath $(TARGET)/debug/clarion)
 
 # How long each target is fuzzed, and which.
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= frames handshake deflate envelope token calls shards
+
+# How many times as long as in `make test` each attack of `make attack` is.
+ATTACK_SCALE ?= 10
 
 # How often `make crash` kills the server: it takes a few minutes.
 CRASH_ROUNDS ?= 200
@@ -75,7 +78,7 @@ check: ## Format, lints, and all tests of the crates: what to run before every c
 	cargo test $(LOCKED) --quiet --workspace
 
 .PHONY: test
-test: check test-sdk test-web test-blackbox test-crash test-autobahn test-browser ## Everything that has to pass.
+test: check test-sdk test-web test-blackbox test-crash test-attack test-autobahn test-browser ## Everything that has to pass.
 	@cat .cache/results/*
 
 .PHONY: debug
@@ -108,6 +111,11 @@ power: debug ## Power loss, rehearsed 10,000 times on recordings of the server; 
 	@scripts/bootstrap python
 	CLARION_POWER_LOSSES=10000 CLARION_POWER_ROUNDS=60 $(PYTHON) -m pytest tests/blackbox/test_power.py -s
 
+.PHONY: test-attack
+test-attack: debug
+	@scripts/bootstrap python
+	$(PYTHON) -m pytest tests/attack
+
 .PHONY: test-autobahn
 test-autobahn: debug autobahn-client
 	@scripts/bootstrap autobahn
@@ -134,6 +142,11 @@ crash: debug ## Kill the server CRASH_ROUNDS times under load, and check what it
 	@scripts/bootstrap python
 	$(PYTHON) tests/crash/crash.py --rounds $(CRASH_ROUNDS)
 	@$(MAKE) power
+
+.PHONY: attack
+attack: debug ## Attack the server ATTACK_SCALE times as long, and say how honest clients fared.
+	@scripts/bootstrap python
+	PYTHONPATH=tests/blackbox $(PYTHON) tests/attack/attack.py --scale $(ATTACK_SCALE)
 
 .PHONY: fuzz
 fuzz: ## Fuzz: ten minutes for each of FUZZ_TARGETS, or FUZZ_SECONDS.

@@ -58,7 +58,7 @@ class Client(Session):
     def drop(self):
         """Ends the connection as a lost network would: without a close frame."""
         self.socket.socket.shutdown(2)
-        # Whoever reads must have seen that: over TLS it has an alert to write, and the descriptor may
-        # be another connection's as soon as it is closed.
+        # Whoever reads must have seen that: over TLS it has an alert to write, and the descriptor
+        # may be another connection's as soon as it is closed.
         self.socket.recv_events_thread.join(PATIENCE_S)
         self.socket.close_socket()

@@ -26,7 +26,9 @@ class Server:
     clients come over TLS, and everything else still without.
     """
 
-    def __init__(self, directory, settings=None, args=(), env=None, echo=False, tls=None, wrapper=()):
+    def __init__(
+        self, directory, settings=None, args=(), env=None, echo=False, tls=None, wrapper=()
+    ):
         self.directory = Path(directory)
         self.settings = settings or {}
         self.extra = [*args, *(["--echo"] if echo else [])]
