@@ -8,7 +8,7 @@ use clarion_websocket as websocket;
 use clarion_websocket::deflate::{Agreed, Pool, Settings};
 use serde_json::{Value, json};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Rooms with a log.
@@ -64,16 +64,16 @@ pub(crate) struct Link {
     pub(crate) closed: Option<u16>,
     /// Not reading before this moment.
     pub(crate) deaf_until_us: u64,
-    pub(crate) joined: HashMap<String, Joined>,
-    pub(crate) asked: HashMap<u64, Asked>,
+    pub(crate) joined: BTreeMap<String, Joined>,
+    pub(crate) asked: BTreeMap<u64, Asked>,
     /// Rooms of its `$hello` that were not answered yet, with the position asked for.
-    pub(crate) wanted: HashMap<String, Option<(String, u64)>>,
+    pub(crate) wanted: BTreeMap<String, Option<(String, u64)>>,
     /// How many publications it sent: numbers them.
     sent: u64,
     /// What kinds of thing happened to it, for the test that everything does.
     pub(crate) seen: BTreeSet<String>,
     /// The last unlogged number heard, by room and sender.
-    heard: HashMap<(String, u64), u64>,
+    heard: BTreeMap<(String, u64), u64>,
 }
 
 /// A room that a link is in.
@@ -548,12 +548,12 @@ impl Link {
             dead: false,
             closed: None,
             deaf_until_us: hears_from_us,
-            joined: HashMap::new(),
-            asked: HashMap::new(),
-            wanted: HashMap::new(),
+            joined: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             sent: 0,
             seen: BTreeSet::new(),
-            heard: HashMap::new(),
+            heard: BTreeMap::new(),
         }
     }
 
