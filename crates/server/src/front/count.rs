@@ -1,6 +1,5 @@
 //! What the front counts, and the lines that the log gets of it.
 
-use super::tls::TlsCounts;
 use crate::worker::Clock;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -91,7 +90,6 @@ pub(crate) struct Counts {
     handshakes: [Tally; Outcome::ALL.len()],
     limits: [Tally; Limit::ALL.len()],
     requests: Requests,
-    pub(crate) tls: TlsCounts,
 }
 
 /// How often something happened, and how much of that the log knows.
@@ -116,7 +114,6 @@ impl Counts {
             handshakes: Default::default(),
             limits: Default::default(),
             requests: Requests::default(),
-            tls: TlsCounts::default(),
         }
     }
 

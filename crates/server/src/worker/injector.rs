@@ -6,18 +6,18 @@
 
 use super::doorbell::Doorbell;
 use super::load::Seat;
-use crate::front::{Admission, Stream};
+use crate::front::Admission;
 use bytes::Bytes;
 use clarion_engine::effects::Credentials;
 use clarion_engine::{Endpoint, Mail};
 use clarion_websocket::deflate::Agreed;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    pub(crate) stream: Stream,
+    pub(crate) stream: TcpStream,
     /// What came behind the request.
     pub(crate) read: Bytes,
     pub(crate) endpoint: Endpoint,
