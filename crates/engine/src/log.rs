@@ -130,8 +130,8 @@ impl Shard {
             }
             Completion::Read { token, result } => self.on_read(home_id(token), result, now, fx),
             Completion::Acked { token, result } => self.on_acked(home_id(token), result, now, fx),
-            // No home asks for these.
-            Completion::Revoked { .. } | Completion::Revocations { .. } => {}
+            Completion::Revoked { token, result } => self.on_revoked(token, result, fx),
+            Completion::Revocations { token, result } => self.on_recalled(token, result, now, fx),
         }
     }
 
