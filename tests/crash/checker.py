@@ -19,7 +19,8 @@ it is `{"at": seconds, "event": ..., ...}`, and all logs of a directory have one
 | `lost` | | the connection ended |
 | `acking`, `kept` | `room`, `offset` | before `$ack` is sent; when it was answered |
 | `read` | `room`, `asked_at`, `after`, `epoch`, `first`, `head`, `publications` | |
-| `done` | | by each client, when it had all that it waited for |
+| `done` | | last, by each client, when it had all that it waited for |
+| `left` | | last, by a client that does not wait for anything |
 
 `what` stands for the payload, and no two publications have the same. `user` and `key` are null
 where the writer cannot know them; whoever publishes over HTTP is nobody's user. The `after` of a
@@ -343,7 +344,8 @@ def inbox(history):
         least = max((offset for at, offset in kept[room] if at < event["asked_at"]), default=0)
         most = max((offset for at, offset in tried[room] if at < event["at"]), default=0)
         # What was not acknowledged may have been trimmed.
-        trimmed = max(0, event["offset"] - history.rooms[room]["size"])
+        head = history.head(room, event["epoch"], event["at"])
+        trimmed = max(0, head - history.rooms[room]["size"])
         if not least < event["from"] <= max(most, trimmed) + 1:
             yield f"{client} began at {event['from']}, acknowledged was {least} to {most}"
 
@@ -354,6 +356,8 @@ def settled(history):
     for read in history.final.values():
         whats[read["room"]] = {what for *_, what in read["publications"]}
     for client, log in history.logs.items():
+        if log and log[-1]["event"] == "left":
+            continue
         if not log or log[-1]["event"] != "done":
             yield f"{client} did not come to an end"
             continue

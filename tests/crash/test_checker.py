@@ -216,6 +216,12 @@ def joined_what_is_empty(script):
     finish(script, "d")
 
 
+def left_early(script):
+    """A client that goes for good need not have everything."""
+    script.drop("s", "saw", what="w4")
+    script.line("s", "done")["event"] = "left"
+
+
 def finish(script, *clients):
     """Puts their `done` last."""
     for client in clients:
@@ -227,7 +233,8 @@ def finish(script, *clients):
     "change",
     [
         *(answered_twice, refused_and_sent_again, trimmed_for_what_nobody_has_heard_of),
-        joined_what_is_empty,
+        *(joined_what_is_empty, left_early),
+        left_early,
     ],
 )
 def test_other_good_histories_break_nothing(change):
