@@ -22,7 +22,7 @@ class Target:
 
     def __init__(self, host, port):
         self.host, self.port = host, int(port)
-        self.address, self.tls = f"{host}:{port}", None
+        self.address = f"{host}:{port}"
 
     def ws(self, path="/ws"):
         return f"ws://{self.address}{path}"

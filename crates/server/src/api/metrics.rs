@@ -326,7 +326,7 @@ impl Api {
         page.many(&ERRORS, counters.errors.iter().map(named));
         let mut limits = counters.limits.clone();
         let squeezed = [("log_bytes", self.workers.memory_logs().1)];
-        for (name, count) in self.counts.limits().chain(squeezed).filter(|(_, count)| *count > 0) {
+        for (name, count) in self.counts.limits().chain(squeezed) {
             *limits.entry(name).or_default() += count;
         }
         page.many(&LIMITS, limits.iter().map(named));
