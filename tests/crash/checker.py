@@ -19,7 +19,8 @@ it is `{"at": seconds, "event": ..., ...}`, and all logs of a directory have one
 | `lost` | | the connection ended |
 | `acking`, `kept` | `room`, `offset` | before `$ack` is sent; when it was answered |
 | `read` | `room`, `asked_at`, `after`, `epoch`, `first`, `head`, `publications` | |
-| `done` | | by each client, when it had all that it waited for |
+| `done` | | last, by each client, when it had all that it waited for |
+| `left` | | last, by a client that does not wait for anything |
 
 `what` stands for the payload, and no two publications have the same. `user` and `key` are null
 where the writer cannot know them; whoever publishes over HTTP is nobody's user. The `after` of a
@@ -197,9 +198,12 @@ def hole(history):
 
 
 def recovered(history):
-    """`recovered: true` continues behind the position that was given (promise 2)."""
+    """`recovered: true` continues behind the position that was given (promise 2).
+
+    Without one it is about what the user of an inbox acknowledged: that is another rule's.
+    """
     for client, event in history.events("joined"):
-        if event["recovered"]:
+        if event["recovered"] and (event["after"] or not is_inbox(event["room"])):
             epoch, offset = event["after"] or (None, None)
             right = epoch == event["epoch"] and event["from"] == offset + 1 <= event["offset"] + 1
             if not right:
@@ -330,22 +334,30 @@ def session(history):
             yield f"{client}: {event}"
 
 
+def is_inbox(room):
+    return room.startswith("$user/")
+
+
 def inbox(history):
-    """A device without a position begins behind what its user acknowledged (promise 7)."""
+    """A device without a position begins behind what its user acknowledged (promise 7).
+
+    If some of that was trimmed, it begins behind that, and is told so.
+    """
     tried, kept = defaultdict(list), defaultdict(list)
     for _, event in history.events("acking", "kept"):
         into = tried if event["event"] == "acking" else kept
         into[event["room"]].append((event["at"], event["offset"]))
     for client, event in history.events("joined"):
         room = event["room"]
-        if not room.startswith("$user/") or event["after"]:
+        if not is_inbox(room) or event["after"]:
             continue
         least = max((offset for at, offset in kept[room] if at < event["asked_at"]), default=0)
         most = max((offset for at, offset in tried[room] if at < event["at"]), default=0)
-        # What was not acknowledged may have been trimmed.
-        trimmed = max(0, event["offset"] - history.rooms[room]["size"])
-        if not least < event["from"] <= max(most, trimmed) + 1:
-            yield f"{client} began at {event['from']}, acknowledged was {least} to {most}"
+        if not event["recovered"]:
+            head = history.head(room, event["epoch"], event["at"])
+            least, most = least + 1, head - history.rooms[room]["size"]
+        if not least < event["from"] <= most + 1:
+            yield f"{client} should go on behind {least}, or up to {most}: {event}"
 
 
 def settled(history):
@@ -354,6 +366,8 @@ def settled(history):
     for read in history.final.values():
         whats[read["room"]] = {what for *_, what in read["publications"]}
     for client, log in history.logs.items():
+        if log and log[-1]["event"] == "left":
+            continue
         if not log or log[-1]["event"] != "done":
             yield f"{client} did not come to an end"
             continue
@@ -407,10 +421,11 @@ def summary(logs):
         match event["event"]:
             case "acked" if event["duplicate"]:
                 count["acked a duplicate"] += 1
-            case "joined" if event["after"]:
+            case "joined" if event["after"] or is_inbox(event["room"]):
+                new = "" if event["after"] else ", new in its inbox"
                 missed = "something" if event["from"] <= event["offset"] else "nothing"
                 how = f"recovered {missed}" if event["recovered"] else "not recovered"
-                count[how] += 1
+                count[how + new] += 1
             case "gap":
                 count[f"gap {event['reason']}"] += 1
             case "welcome" if event["resumed"]:

@@ -264,21 +264,23 @@ class Subscriber(Member):
         self.asked = {}
         self.asked_at = dict.fromkeys(self.rooms, now())
         self.given = dict(self.positions)
-        wanted = {room: self.wanted(room) for room in self.rooms}
-        if self.rng.random() < 0.8:
-            await self.hello(rooms=wanted)
-        else:
-            await self.hello(resume=False)
-            for room, payload in wanted.items():
-                id = next(self.ids)
-                self.asked[id] = room
-                await self.send("$join", json.dumps(payload), room=room, id=id)
+        await self.enter({room: self.wanted(room) for room in self.rooms})
         left = self.rng.choice([None, self.rng.randrange(2_000)])
         while True:
             await self.take()
             left = left and left - 1
             if left == 0:
                 self.socket.transport.abort()
+
+    async def enter(self, wanted):
+        if self.rng.random() < 0.8:
+            await self.hello(rooms=wanted)
+            return
+        await self.hello(resume=False)
+        for room, payload in wanted.items():
+            id = next(self.ids)
+            self.asked[id] = room
+            await self.send("$join", json.dumps(payload), room=room, id=id)
 
     def wanted(self, room):
         wanted = {}
@@ -294,7 +296,7 @@ class Subscriber(Member):
         kind, payload, metadata = message["type"], message["payload"], message["metadata"]
         room = metadata.get("room")
         if kind == "$reply" and metadata.get("id") in self.asked:
-            self.joined(self.asked.pop(metadata["id"]), payload)
+            self.answered(self.asked.pop(metadata["id"]), payload)
         elif kind == "$joined" and room in self.rooms:
             self.joined(room, payload)
         elif kind == "$gap":
@@ -311,6 +313,9 @@ class Subscriber(Member):
             names = {"room": room, "epoch": epoch, "offset": offset, "user": user}
             self.journal.write("saw", **names, key=metadata.get("key"), what=what(payload_text))
             self.positions[room] = (epoch, offset)
+
+    def answered(self, asked, payload):
+        self.joined(asked, payload)
 
     def joined(self, room, payload):
         self.journal.write(
@@ -344,6 +349,44 @@ class Sluggard(Subscriber):
         await super().take()
         if not self.world.enough:
             await asyncio.sleep(AGAIN_S)
+
+
+class Device(Subscriber):
+    """One of a user, in whose inbox it acknowledges some of what it sees.
+
+    A `forgetful` one comes back each time as a new device, which has no position: to the checker it
+    is another client.
+    """
+
+    def __init__(self, world, name, token, inbox, forgetful=False):
+        super().__init__(world, name, [inbox])
+        self.token, self.inbox = token, inbox
+        self.forgetful = forgetful
+        self.devices = count(1)
+
+    async def enter(self, wanted):
+        if self.forgetful and self.client:
+            self.journal.write("left")
+            self.journal.close()
+            self.journal = self.world.journal(f"{self.name}-{next(self.devices)}")
+            self.positions, self.given, wanted = {}, {}, {}
+        resume = not self.forgetful and self.rng.random() < 0.8
+        await self.hello(resume=resume, token=self.token, rooms=wanted)
+
+    async def take(self):
+        before = self.positions.get(self.inbox)
+        await super().take()
+        position = self.positions.get(self.inbox)
+        if position != before and position[1] > 0 and self.rng.random() < 0.1:
+            epoch, offset = position
+            id = next(self.ids)
+            self.asked[id] = offset
+            self.journal.write("acking", room=self.inbox, offset=offset)
+            payload = json.dumps({"epoch": epoch, "offset": offset})
+            await self.send("$ack", payload, room=self.inbox, id=id)
+
+    def answered(self, asked, _payload):
+        self.journal.write("kept", room=self.inbox, offset=asked)
 
 
 class RustSubscriber:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "blackbox"))
 from clients import (
     Auditor,
     BackEnd,
+    Device,
     Journal,
     Publisher,
     RustPublisher,
@@ -30,6 +31,7 @@ from clients import (
     Subscriber,
 )
 from support.server import PATIENCE_S, Server
+from support.server import run as run_binary
 
 ROOMS = {
     "kept/a": {"durable": True, "size": 1_000_000},
@@ -65,14 +67,26 @@ class World:
 
     def __init__(self, directory, seed):
         self.directory, self.seed = directory, seed
-        self.server = Server(directory / "server", SETTINGS)
         self.logs = directory / "logs"
         self.logs.mkdir(parents=True)
+        self.secret = directory / "secret"
+        self.secret.write_text("a secret of tests, of 32 bytes or more")
+        self.secret.chmod(0o600)
+        auth = {"guests": "always", "keys": [{"alg": "HS256", "secret_file": str(self.secret)}]}
+        self.server = Server(directory / "server", {**SETTINGS, "auth": auth})
         self.counts = Counter()
         # Publishers answer for what they sent, and begin nothing new.
         self.enough = False
         # The heads that members wait for, when nothing more comes.
         self.heads = None
+
+    def token(self, user):
+        """A token that outlives the run."""
+        status, token, error = run_binary(
+            *("token", "create", "--user", user, "--ttl", "1d", "--secret-file", self.secret)
+        )
+        assert status == 0, error
+        return token.strip()
 
     def journal(self, name):
         return Journal(self.logs, name)
@@ -109,6 +123,7 @@ class Crash:
         self.rng = world.rng_for("crash")
         self.journal = world.journal("crash")
         self.auditor = Auditor(world, ROOMS)
+        ada, bob = world.token("ada"), world.token("bob")
         self.publishers = [
             *(Publisher(world, f"publisher{n}", PLAIN, 4**n) for n in range(3)),
             BackEnd(world, "backend0", INBOXES),
@@ -119,6 +134,10 @@ class Crash:
             Subscriber(world, "subscriber0", PLAIN),
             Subscriber(world, "subscriber1", PLAIN[:2], last=10),
             RustSubscriber(world, "rust-subscriber", PLAIN[:2]),
+            Device(world, "device0", ada, "$user/ada"),
+            Device(world, "device1", ada, "$user/ada", forgetful=True),
+            Device(world, "device2", bob, "$user/bob"),
+            Device(world, "device3", bob, "$user/bob", forgetful=True),
             Sluggard(world, "sluggard", ["short/a"]),
             Subscriber(world, "idler0", PLAIN, idler=True),
             Subscriber(world, "idler1", PLAIN[1:], last=20, idler=True),

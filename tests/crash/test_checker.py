@@ -12,9 +12,10 @@ ROOMS = {
     "short": {"durable": True, "size": 3},
     "memory": {"durable": False, "size": 100},
     "$user/u": {"durable": True, "size": 100},
+    "$user/v": {"durable": True, "size": 2},
 }
 # Epochs, by room; the one in memory has another after the crash.
-EPOCHS = {"r": "e", "short": "f", "memory": "g", "$user/u": "h"}
+EPOCHS = {"r": "e", "short": "f", "memory": "g", "$user/u": "h", "$user/v": "i"}
 
 
 class Script:
@@ -148,13 +149,24 @@ def good():
     # A key that was used in the log that is gone is free.
     published("p", "memory", "m1", "u1", 1, epoch="g2")
     saw("s", "memory", "m1", "u1", 1, epoch="g2")
-    joined("d", "$user/u", None, 2, 1, False)
+    joined("d", "$user/u", None, 2, 1, True)
     saw("d", "$user/u", "i1", "t1", 1, user=None)
     saw("d", "$user/u", "i2", "t2", 2, user=None)
     add("d", "acking", room="$user/u", offset=1)
     add("d", "kept", room="$user/u", offset=1)
-    joined("d2", "$user/u", None, 2, 2, False)
+    joined("d2", "$user/u", None, 2, 2, True)
     saw("d2", "$user/u", "i2", "t2", 2, user=None)
+    # Of three the inbox keeps two, and none was acknowledged; then the first that is gone is.
+    for n in range(1, 4):
+        published("back", "$user/v", f"j{n}", f"s{n}", n, user=None)
+    joined("v", "$user/v", None, 3, 2, False)
+    for n in range(2, 4):
+        saw("v", "$user/v", f"j{n}", f"s{n}", n, user=None)
+    add("v", "acking", room="$user/v", offset=1)
+    add("v", "kept", room="$user/v", offset=1)
+    joined("v2", "$user/v", None, 3, 2, True)
+    for n in range(2, 4):
+        saw("v2", "$user/v", f"j{n}", f"s{n}", n, user=None)
     # A client that says neither its keys nor who it is.
     sent("foreign", "r", None, "w4", user=None)
     saw("s", "r", "their key", "w4", 4, user="v")
@@ -162,7 +174,8 @@ def good():
     script.read("short", [[n, "u", f"q{n}", f"v{n}"] for n in range(7, 10)], first=7)
     script.read("memory", [[1, "u", "m1", "u1"]], epoch="g2")
     script.read("$user/u", [[1, None, "i1", "t1"], [2, None, "i2", "t2"]])
-    for client in ("crash", "p", "back", "foreign", "s", "d", "d2", "auditor"):
+    script.read("$user/v", [[2, None, "j2", "s2"], [3, None, "j3", "s3"]], first=2)
+    for client in ("crash", "p", "back", "foreign", "s", "d", "d2", "v", "v2", "auditor"):
         add(client, "done")
     return script
 
@@ -216,6 +229,12 @@ def joined_what_is_empty(script):
     finish(script, "d")
 
 
+def left_early(script):
+    """A client that goes for good need not have everything."""
+    script.drop("s", "saw", what="w4")
+    script.line("s", "done")["event"] = "left"
+
+
 def finish(script, *clients):
     """Puts their `done` last."""
     for client in clients:
@@ -227,7 +246,7 @@ def finish(script, *clients):
     "change",
     [
         *(answered_twice, refused_and_sent_again, trimmed_for_what_nobody_has_heard_of),
-        joined_what_is_empty,
+        *(joined_what_is_empty, left_early),
     ],
 )
 def test_other_good_histories_break_nothing(change):
@@ -312,7 +331,7 @@ def recovered__in_another_log(script):
 
 
 def recovered__without_a_position(script):
-    script.line("d2", "joined")["recovered"] = True
+    script.line("s", "joined", room="r")["recovered"] = True
 
 
 def loss__of_what_is_there(script):
@@ -404,6 +423,31 @@ def inbox__begins_too_early(script):
 def inbox__begins_too_late(script):
     script.line("d2", "joined")["from"] = 3
     script.drop("d2", "saw")
+
+
+def inbox__loses_in_silence(script):
+    script.line("v", "joined")["recovered"] = True
+
+
+def inbox__loses_what_is_there(script):
+    script.line("v", "joined").update({"from": 3})
+    script.drop("v", "saw")
+
+
+def inbox__says_that_it_lost_what_was_acknowledged(script):
+    script.line("v2", "joined")["recovered"] = False
+
+
+def inbox__forgets_over_a_crash(script):
+    # What was acknowledged in the first life counts in the second.
+    index = script.index("v2", "joined")
+    at = script.lines[index][1]["at"]
+    script.lines.insert(index, ("crash", {"at": at - 0.6, "event": "killed"}))
+    script.lines.insert(index + 1, ("crash", {"at": at - 0.55, "event": "started"}))
+    script.line("v2", "joined").update({"from": 1, "recovered": True})
+    first = script.index("v2", "saw")
+    script.saw("v2", "$user/v", "j1", "s1", 1, user=None)
+    script.lines.insert(first, script.lines.pop())
 
 
 def settled__no_answer(script):
@@ -513,8 +557,8 @@ def old_device(logs):
     log, index = find(logs, "joined")
     head = find(logs, "read", of("$user/ada"))
     head = head[0][head[1]]
-    joined = {**log[index], "room": "$user/ada", "after": None, "recovered": False}
-    logs["device"] = [{**joined, "epoch": head["epoch"], "offset": 1, "from": 2}]
+    joined = {**log[index], "room": "$user/ada", "after": None, "recovered": True}
+    logs["device"] = [{**joined, "epoch": head["epoch"], "offset": 1, "from": 1}]
 
 
 def of(room):

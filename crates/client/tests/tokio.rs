@@ -498,7 +498,7 @@ async fn room_joined_by_the_server_is_heard_from_its_beginning() {
     let client = listener.client();
     let mut events = client.events();
     let (mut peer, _) = listener.welcome().await;
-    let joined = json!({"epoch": "e", "offset": 3, "from": 4, "recovered": false});
+    let joined = json!({"epoch": "e", "offset": 4, "from": 4, "recovered": true});
     peer.say("$joined", joined, json!({"room": "$user/u1"})).await;
     peer.say("x", json!(1), json!({"room": "$user/u1", "epoch": "e", "offset": 4})).await;
     let name = loop {
@@ -509,6 +509,8 @@ async fn room_joined_by_the_server_is_heard_from_its_beginning() {
     let room = client.room(&*name);
     let mut inbox = room.events();
     assert!(matches!(soon(inbox.next()).await, Some(Ok(RoomEvent::State(_)))));
+    let waited = RoomEvent::Recovered { from: 4, to: 4 };
+    assert_eq!(soon(inbox.next()).await.unwrap().unwrap(), waited);
     assert!(matches!(soon(inbox.next()).await, Some(Ok(RoomEvent::Publication(_)))));
 }
 

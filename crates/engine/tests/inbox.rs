@@ -56,9 +56,10 @@ fn what_was_sent_while_nobody_was_there_waits_for_the_first_device() {
     let (_, heard) = device(&mut rig, &json!({}));
     assert_eq!(payloads(&heard), [1, 2, 3]);
     assert_eq!(joined(&heard)["from"], 1);
+    assert_eq!(joined(&heard)["recovered"], true);
 }
 
-// [3.ack] [5.7.ack] [5.7.start] [5.7.resume]
+// [3.ack] [3.join.inbox] [5.7.ack] [5.7.start] [5.7.resume]
 #[test]
 fn a_device_without_a_position_begins_behind_what_the_user_acknowledged() {
     let mut rig = Rig::new(config());
@@ -69,6 +70,7 @@ fn a_device_without_a_position_begins_behind_what_the_user_acknowledged() {
     assert_eq!(ack(&mut rig, one, &epoch, 1)["payload"], json!({}), "only ever forward");
     let (_, heard) = device(&mut rig, &json!({}));
     assert_eq!(payloads(&heard), [4]);
+    assert_eq!((&joined(&heard)["from"], &joined(&heard)["recovered"]), (&json!(4), &json!(true)));
     // One with a position resumes there, whatever others acknowledged.
     let position = json!({"$user/ada": {"after": {"epoch": epoch, "offset": 1}}});
     let (_, heard) = device(&mut rig, &json!({"rooms": position}));
@@ -77,8 +79,10 @@ fn a_device_without_a_position_begins_behind_what_the_user_acknowledged() {
     ack(&mut rig, one, &epoch, 4);
     let (_, heard) = device(&mut rig, &json!({}));
     assert!(payloads(&heard).is_empty());
+    assert_eq!((&joined(&heard)["from"], &joined(&heard)["recovered"]), (&json!(5), &json!(true)));
 }
 
+// [3.join.inbox]
 #[test]
 fn an_inbox_that_was_trimmed_gives_what_it_has_and_says_so() {
     let mut config = config();
@@ -89,6 +93,22 @@ fn an_inbox_that_was_trimmed_gives_what_it_has_and_says_so() {
     assert_eq!(payloads(&heard), [3, 4, 5]);
     assert_eq!(joined(&heard)["from"], 3);
     assert_eq!(joined(&heard)["recovered"], false);
+}
+
+// [3.join.inbox]
+#[test]
+fn nothing_is_missed_where_only_what_was_acknowledged_is_trimmed() {
+    let mut config = config();
+    config.rooms[1].pattern = clarion_protocol::Pattern::parse("$user/*").unwrap();
+    let mut rig = Rig::new(config);
+    (1..=3).for_each(|n| send(&mut rig, "ada", n));
+    let (one, heard) = device(&mut rig, &json!({}));
+    let epoch = joined(&heard)["epoch"].clone();
+    ack(&mut rig, one, &epoch, 2);
+    (4..=5).for_each(|n| send(&mut rig, "ada", n));
+    let (_, heard) = device(&mut rig, &json!({}));
+    assert_eq!(payloads(&heard), [3, 4, 5]);
+    assert_eq!(joined(&heard)["recovered"], true);
 }
 
 #[test]

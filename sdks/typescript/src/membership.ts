@@ -285,7 +285,7 @@ export class Membership {
     this.#backoff.reset();
     this.#logged = reply.epoch !== undefined;
     this.#link.learn(this.#room, this.#logged);
-    const { position, gap } = resume(before, reply);
+    const { position, gap } = resume(before, reply, this.#room.startsWith('$user/'));
     this.#position = position;
     this.#become(status('joined', 'joined'));
     if (reply.members) {
@@ -295,7 +295,9 @@ export class Membership {
     if (gap) this.#events.onGap(gap);
     // Nobody can tell what was said in a room without log while we were away.
     else if (away && !this.#logged) this.#events.onGap({ reason: 'unknown' });
-    else if (before && position) this.#events.onRecovered(position.offset + 1, reply.offset ?? 0);
+    else if (position && (before || reply.recovered)) {
+      this.#events.onRecovered(position.offset + 1, reply.offset ?? 0);
+    }
     this.#acks.joined();
     for (const waiter of [...this.#waiters]) waiter.resolve();
     if (this.#presence) {

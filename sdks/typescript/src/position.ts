@@ -12,15 +12,25 @@ export interface Resumption {
  *
  * The new position lies *before* what the server is about to replay and moves with each delivery,
  * so a connection that breaks in the middle of a replay resumes in the middle of it. It never moves
- * back within an epoch: a replay of `last: n` may repeat what was seen, and that is dropped.
+ * back within an epoch: a replay of `last: n` may repeat what was seen, and that is dropped. In an
+ * inbox the user's acknowledged offset, which only the server knows, stands for a position.
  */
-export function resume(previous: Position | undefined, reply: JoinedPayload): Resumption {
+export function resume(
+  previous: Position | undefined,
+  reply: JoinedPayload,
+  isInbox = false,
+): Resumption {
   const { epoch, offset = 0, from = offset + 1, recovered } = reply;
   if (epoch === undefined) {
     return previous ? { position: undefined, gap: { reason: 'unknown' } } : { position: undefined };
   }
   const position = { epoch, offset: from - 1 };
-  if (!previous) return { position };
+  if (!previous) {
+    const isTrimmed = isInbox && !recovered && from > 1;
+    return isTrimmed
+      ? { position, gap: { reason: 'trimmed', ...position, to: from - 1 } }
+      : { position };
+  }
   if (previous.epoch !== epoch) {
     return { position, gap: { reason: 'epoch', epoch, offset: from - 1 } };
   }

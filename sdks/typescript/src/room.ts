@@ -23,7 +23,10 @@ export interface RoomEvents<Events extends object> {
   publication: Publication<Events>;
   /** Something was lost for good, and what follows comes after it. */
   gap: GapPayload;
-  /** Back after a lost connection: the missed publications `from..to` follow, all of them. */
+  /**
+   * Back after a lost connection, or new in `$user/<me>`: the missed publications `from..to` follow,
+   * all of them.
+   */
   recovered: { from: number; to: number };
   members: MembersSnapshot;
 }

@@ -35,6 +35,31 @@ async function inbox(options: ClientOptions = {}) {
   });
 }
 
+describe('a device without a position', () => {
+  const arrived = async (reply: object) => {
+    const heard: unknown[] = [];
+    const world = setUp();
+    world.client.on('room', (room) => {
+      room.on('recovered', (event) => heard.push(event));
+      room.on('gap', (event) => heard.push(event));
+    });
+    await world.connected();
+    world.socket.send('$joined', { epoch: 'e', offset: 9, ...reply }, INBOX);
+    await settled();
+    return heard;
+  };
+
+  test('is_told_what_waited_for_it', async () => {
+    expect(await arrived({ from: 7, recovered: true })).toEqual([{ from: 7, to: 9 }]);
+    expect(await arrived({ from: 10, recovered: true })).toEqual([{ from: 10, to: 9 }]);
+  });
+
+  test('is_told_that_something_is_gone', async () => {
+    const gap = { reason: 'trimmed', epoch: 'e', offset: 6, to: 6 };
+    expect(await arrived({ from: 7, recovered: false })).toEqual([gap]);
+  });
+});
+
 describe('what was handled', () => {
   test('is_acknowledged_after_the_listener_has_returned', async () => {
     const world = await inbox();

@@ -370,7 +370,7 @@ impl Membership {
         self.backoff.reset();
         let logged = reply.position.is_some();
         self.logged = Some(logged);
-        let resumption = resume(before.as_ref(), &reply);
+        let resumption = resume(before.as_ref(), &reply, self.room.starts_with("$user/"));
         self.position = resumption.position;
         self.transition(Status::new(RoomState::Joined, "joined"), cx);
         if let Some(members) = reply.members {
@@ -383,8 +383,8 @@ impl Membership {
         } else if away && !logged {
             // Nobody can tell what was said in a room without log while we were away.
             self.tell(RoomEvent::Gap(unknown_gap()), cx);
-        } else if let (Some(_), Some(position), Some(head)) =
-            (before, &self.position, &reply.position)
+        } else if (before.is_some() || reply.recovered)
+            && let (Some(position), Some(head)) = (&self.position, &reply.position)
         {
             let from = position.offset.saturating_add(1);
             let event = RoomEvent::Recovered { from, to: head.offset };

@@ -111,8 +111,8 @@ pub enum RoomEvent {
     Publication(Arc<Publication>),
     /// Something was lost for good, and what follows comes after it.
     Gap(Gap),
-    /// Back after a lost connection: the missed publications `from..=to` follow, all of them. None
-    /// were missed if `to` is below `from`.
+    /// Back after a lost connection, or new in `$user/<me>`: the missed publications `from..=to`
+    /// follow, all of them. None were missed if `to` is below `from`.
     Recovered {
         /// The first.
         from: u64,

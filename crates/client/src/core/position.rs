@@ -30,15 +30,21 @@ pub(super) fn unknown_gap() -> Gap {
 ///
 /// The new position lies *before* what the server is about to replay and moves with each delivery,
 /// so a connection that breaks in the middle of a replay resumes in the middle of it. It never moves
-/// back within an epoch: a replay of `last` may repeat what was seen, and that is dropped.
-pub(super) fn resume(previous: Option<&Position>, reply: &Joined) -> Resumption {
+/// back within an epoch: a replay of `last` may repeat what was seen, and that is dropped. In an
+/// inbox the user's acknowledged offset, which only the server knows, stands for a position.
+pub(super) fn resume(previous: Option<&Position>, reply: &Joined, is_inbox: bool) -> Resumption {
     let Some(head) = &reply.position else {
         return Resumption { position: None, gap: previous.map(|_| unknown_gap()) };
     };
     let from = reply.from.unwrap_or(head.offset.saturating_add(1));
     let before = from.saturating_sub(1);
     let position = Position::new(head.epoch.clone(), before);
-    let Some(seen) = previous else { return Resumption { position: Some(position), gap: None } };
+    let Some(seen) = previous else {
+        let is_trimmed = is_inbox && !reply.recovered && before > 0;
+        let gap =
+            is_trimmed.then(|| Gap { to: Some(before), ..gap("trimmed", Some(&position), None) });
+        return Resumption { position: Some(position), gap };
+    };
     let gap = if seen.epoch != head.epoch {
         gap("epoch", Some(&position), None)
     } else if seen.offset > head.offset {
@@ -96,7 +102,7 @@ mod tests {
     }
 
     fn resumed(previous: Option<&Position>, reply: &Joined) -> (Option<Position>, Option<String>) {
-        let Resumption { position, gap } = resume(previous, reply);
+        let Resumption { position, gap } = resume(previous, reply, false);
         (position, gap.map(|gap| gap.reason))
     }
 
@@ -108,7 +114,7 @@ mod tests {
         assert_eq!(resumed(Some(&seen), &reply("e", 9, 6, true)), (Some(at("e", 5)), None));
         // `last` repeats what was seen.
         assert_eq!(resumed(Some(&seen), &reply("e", 6, 2, false)), (Some(at("e", 5)), None));
-        let trimmed = resume(Some(&seen), &reply("e", 9, 8, false));
+        let trimmed = resume(Some(&seen), &reply("e", 9, 8, false), false);
         assert_eq!(trimmed.position, Some(at("e", 7)));
         assert_eq!(trimmed.gap, Some(gap("trimmed", Some(&at("e", 7)), Some((6, 7)))));
         let epoch = resumed(Some(&seen), &reply("f", 3, 4, false));

@@ -1,6 +1,6 @@
 //! What was handled in the user's own room.
 
-use clarion_client::core::Options;
+use clarion_client::core::{Options, RoomEvent};
 use clarion_protocol::{Epoch, Position};
 use serde_json::{Value, json};
 
@@ -136,4 +136,26 @@ fn closed_client_keeps_it_for_its_next_connection() {
     world.connected();
     joined(&mut world, 1, false);
     assert_eq!(acked(&mut world), 1);
+}
+
+#[test]
+fn device_without_a_position_is_told_what_waited_for_it_or_is_gone() {
+    let told = |from: u64, recovered: bool| {
+        let mut world = World::new();
+        world.connected();
+        world.take_events();
+        let reply = json!({"epoch": "e", "offset": 9, "from": from, "recovered": recovered});
+        world.say("$joined", reply, json!({"room": INBOX}));
+        let gap = world.gaps().first().map(|gap| (gap.reason.clone(), gap.from, gap.to));
+        let events = world.take_events();
+        let recovered = events.into_iter().find_map(|event| match event {
+            RoomEvent::Recovered { from, to } => Some((from, to)),
+            _ => None,
+        });
+        (recovered, gap)
+    };
+    assert_eq!(told(7, true), (Some((7, 9)), None));
+    assert_eq!(told(10, true), (Some((10, 9)), None));
+    assert_eq!(told(7, false), (None, Some(("trimmed".into(), None, Some(6)))));
+    assert_eq!(told(1, false), (None, None));
 }
