@@ -23,6 +23,7 @@ class Target:
     def __init__(self, host, port):
         self.host, self.port = host, int(port)
         self.address = f"{host}:{port}"
+        self.tls = None
 
     def ws(self, path="/ws"):
         return f"ws://{self.address}{path}"

@@ -57,6 +57,15 @@ pub(crate) struct SettingArgs {
     /// Listen here; can be given several times [default: 127.0.0.1:8080].
     #[arg(long, value_name = "IP:PORT")]
     listen: Vec<SocketAddr>,
+    /// Listen here for TLS; can be given several times. Needs --tls-cert and --tls-key.
+    #[arg(long, value_name = "IP:PORT")]
+    tls_listen: Vec<SocketAddr>,
+    /// The certificate for TLS with its chain (PEM); taken again when it changes.
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Keep keys and data here [default: data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -74,7 +83,7 @@ pub(crate) struct SettingArgs {
     /// this machine cannot see [default: one that the first start makes and prints].
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
-    /// Listen on public addresses although neither TLS nor tokens protect them.
+    /// Listen on public addresses without TLS.
     #[arg(long)]
     insecure: bool,
 }
@@ -84,12 +93,22 @@ impl SettingArgs {
     pub(crate) fn into_sources(self) -> Sources {
         let mut flags = Vec::new();
         let mut set = |flag, setting, value| flags.push(Flag { flag, setting, value });
-        if !self.listen.is_empty() {
-            let list = self.listen.iter().map(|addr| Value::String(addr.to_string())).collect();
-            set("--listen", "listen", Value::Array(list));
+        for (flag, setting, list) in
+            [("--listen", "listen", &self.listen), ("--tls-listen", "tls.listen", &self.tls_listen)]
+        {
+            if !list.is_empty() {
+                let list = list.iter().map(|addr| Value::String(addr.to_string())).collect();
+                set(flag, setting, Value::Array(list));
+            }
         }
-        if let Some(dir) = self.data_dir {
-            set("--data-dir", "data_dir", Value::String(dir.to_string_lossy().into_owned()));
+        for (flag, setting, path) in [
+            ("--data-dir", "data_dir", self.data_dir),
+            ("--tls-cert", "tls.cert", self.tls_cert),
+            ("--tls-key", "tls.key", self.tls_key),
+        ] {
+            if let Some(path) = path {
+                set(flag, setting, Value::String(path.to_string_lossy().into_owned()));
+            }
         }
         if let Some(store) = self.store {
             set("--store", "store", Value::String(store));

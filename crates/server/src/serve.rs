@@ -4,15 +4,16 @@ use crate::api::{self, Answers, Api};
 use crate::api_keys::ApiKeys;
 use crate::audit::Audit;
 use crate::auth::{self, Auth};
-use crate::config::{Secret, Settings};
+use crate::config::{Secret, Settings, Span};
 use crate::front::origin::{Allowed, Origins};
-use crate::front::{self, Addresses, Counts, Front, Gauge};
+use crate::front::{self, Addresses, Counts, Front, Gauge, Proxies, Tls};
 use crate::worker::{self, Clock, Workers};
 use crate::{keys, logs};
 use clarion_engine::{Mail, Router, WorkerId};
 use clarion_protocol::RoomName;
 use clarion_store::{Completion, Request};
 use clarion_store_sqlite::{Options, SqliteStore};
+use hyper::header::HeaderValue;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -68,6 +69,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         addresses = ?server.addresses,
+        tls_addresses = ?server.tls_addresses,
         workers = settings.workers,
         data_dir = %settings.data_dir.display(),
         settings = settings.changed(),
@@ -87,6 +89,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
 struct Server {
     /// Where it listens, with the port that was found if any would do.
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
     /// The API key that was made just now, to be shown once.
     api_key: Option<Secret>,
     workers: Arc<Workers>,
@@ -108,7 +111,11 @@ impl Server {
         let audit = Audit::open(&settings.audit, clock).map(Arc::new).map_err(|e| {
             failed(format_args!("audit.file: {}", settings.audit.file.display()), &e)
         })?;
-        let listeners = bind_all(&settings.listen)?;
+        let counts = Arc::new(Counts::new(clock));
+        let tls = || Tls::new(&settings.tls, counts.clone()).map(Arc::new);
+        let tls = (!settings.tls.listen.is_empty()).then(tls).transpose()?;
+        let listeners = bind_all("listen", &settings.listen)?;
+        let tls_listeners = bind_all("tls.listen", &settings.tls.listen)?;
 
         let config = Arc::new(settings.engine(ticket_key, u64::from_le_bytes(keys::random())));
         let answers = Arc::new(Answers::default());
@@ -125,7 +132,7 @@ impl Server {
         // Last of what can fail: a key that is made here is shown once, when everything runs.
         let rate = settings.limits.requests_per_s_per_key;
         let (api_keys, api_key) = ApiKeys::open(dir, &settings.api_key, rate, clock)?;
-        let (counts, http_connections) = (Arc::new(Counts::new(clock)), Gauge::default());
+        let http_connections = Gauge::default();
         let addresses = Arc::new(Addresses::new(&settings.limits, settings.bans, clock));
         let draining = Arc::new(AtomicBool::new(false));
         let api = Arc::new(Api::new(api::Parts {
@@ -159,6 +166,8 @@ impl Server {
                 query: settings.auth.query_token,
                 cookie: settings.auth.cookie.clone(),
             },
+            proxies: Proxies::new(&settings.proxies),
+            hsts: hsts(settings.tls.hsts),
             deflate: settings.deflate.negotiation(),
             echo: settings.echo,
             connections_max: settings.limits.connections,
@@ -168,14 +177,21 @@ impl Server {
             turns: tokio::sync::Semaphore::new(front::TURNS),
         });
         let (stop, stopped) = watch::channel(false);
-        let addresses = listeners.iter().map(|(addr, _)| *addr).collect();
+        let where_of = |all: &[(SocketAddr, _)]| all.iter().map(|(addr, _)| *addr).collect();
+        let (addresses, tls_addresses) = (where_of(&listeners), where_of(&tls_listeners));
         for (_, listener) in listeners {
-            tokio::spawn(front::run(front.clone(), listener, stopped.clone()));
+            tokio::spawn(front::run(front.clone(), listener, None, stopped.clone()));
+        }
+        for (_, listener) in tls_listeners {
+            tokio::spawn(front::run(front.clone(), listener, tls.clone(), stopped.clone()));
+        }
+        if let Some(tls) = tls {
+            tokio::spawn(tls.watch(stopped));
         }
         tokio::spawn(auth.clone().run());
         tokio::spawn(api.keys.clone().watch(audit));
         tokio::spawn(async move { api.sample().await });
-        Ok(Self { addresses, api_key, workers, draining, stop, threads })
+        Ok(Self { addresses, tls_addresses, api_key, workers, draining, stop, threads })
     }
 
     /// Takes nobody new, says goodbye to everybody, and returns when all are gone or it is time.
@@ -252,14 +268,17 @@ fn read_groups(
     }
 }
 
-fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, String> {
+fn bind_all(
+    setting: &str,
+    addresses: &[SocketAddr],
+) -> Result<Vec<(SocketAddr, TcpListener)>, String> {
     let bind = |&addr: &SocketAddr| {
         let listener = front::bind(addr)?;
         // The port that was found, if any would do.
         Ok((listener.local_addr()?, listener))
     };
     let named = |addr: &SocketAddr| {
-        bind(addr).map_err(|e: io::Error| failed(format_args!("listen: {addr}"), &e))
+        bind(addr).map_err(|e: io::Error| failed(format_args!("{setting}: {addr}"), &e))
     };
     addresses.iter().map(named).collect()
 }
@@ -267,6 +286,12 @@ fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, 
 fn origins(settings: &Settings) -> Origins {
     let parse = |text: &String| Allowed::parse(text).expect("the settings were checked");
     Origins { allowed: settings.origins.allowed.iter().map(parse).collect() }
+}
+
+fn hsts(span: Span) -> Option<HeaderValue> {
+    let age_s = span.as_ms() / 1_000;
+    let value = HeaderValue::from_str(&format!("max-age={age_s}"));
+    (age_s > 0).then(|| value.expect("digits can stand in a header"))
 }
 
 fn node_name(set: &str) -> String {
@@ -280,10 +305,11 @@ fn node_name(set: &str) -> String {
 /// Says on the standard output where to go; the log is beside it, on the standard error.
 fn welcome(server: &Server, settings: &Settings) {
     let mut text = format!("Clarion {} is running.\n", env!("CARGO_PKG_VERSION"));
-    for addr in &server.addresses {
-        text += &format!("  open      http://{addr}/\n");
+    let plain = server.addresses.iter().map(|addr| ("", addr));
+    for (s, addr) in plain.chain(server.tls_addresses.iter().map(|addr| ("s", addr))) {
+        text += &format!("  open      http{s}://{addr}/\n");
         if settings.echo {
-            text += &format!("  echo      ws://{addr}/echo\n");
+            text += &format!("  echo      ws{s}://{addr}/echo\n");
         }
     }
     text += &format!("  data      {}\n", settings.data_dir.display());

@@ -6,6 +6,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from support.session import PATIENCE_S, SUBPROTOCOL, Session
+from support.tls import context
 
 
 class Client(Session):
@@ -27,6 +28,7 @@ class Client(Session):
             max_queue=None,
             open_timeout=PATIENCE_S,
             proxy=None,
+            ssl=context(server.tls) if server.tls else None,
         )
         self.socket = self.stack.enter_context(connection)
         if subprotocol and say_hello:
@@ -56,4 +58,7 @@ class Client(Session):
     def drop(self):
         """Ends the connection as a lost network would: without a close frame."""
         self.socket.socket.shutdown(2)
+        # Whoever reads must have seen that: over TLS it has an alert to write, and the descriptor
+        # may be another connection's as soon as it is closed.
+        self.socket.recv_events_thread.join(PATIENCE_S)
         self.socket.close_socket()

@@ -13,6 +13,7 @@ import struct
 import threading
 
 from support.session import PATIENCE_S, SUBPROTOCOL, Session
+from support.tls import Shared
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -63,7 +64,8 @@ class Peer(Session):
         # The code of the server's close frame, as soon as it was read.
         self.close_code = None
         self.writing = threading.Lock()
-        threading.Thread(target=self._reader, daemon=True).start()
+        self.reader = threading.Thread(target=self._reader, daemon=True)
+        self.reader.start()
         if subprotocol and say_hello:
             self.hello(**hello)
 
@@ -170,6 +172,8 @@ class Peer(Session):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.socket.shutdown(socket.SHUT_RD)
         self.can_read.set()
+        # Not under the reader: the descriptor may be another connection's as soon as it is closed.
+        self.reader.join(PATIENCE_S)
         self.socket.close()
 
 
@@ -243,7 +247,9 @@ def open_socket(server, receive_buffer=None, source=None):
         # Before connecting, or the window is already larger.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(PATIENCE_S)
-    sock.connect((server.host, server.port))
+    sock.connect((server.host, server.ws_port))
+    if server.tls:
+        sock = Shared(sock, server.tls, server.host)
     # The reader may wait for as long as it likes; tests have their own patience.
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -22,10 +22,13 @@ class Server:
     """Starts when told to, is ready when `start` returns, and must end cleanly.
 
     `settings` are those of the configuration file, as nested dictionaries. Two workers, so that
-    every test crosses from one to another now and then.
+    every test crosses from one to another now and then. With a certificate in `tls`, WebSocket
+    clients come over TLS, and everything else still without.
     """
 
-    def __init__(self, directory, settings=None, args=(), env=None, echo=False, wrapper=()):
+    def __init__(
+        self, directory, settings=None, args=(), env=None, echo=False, tls=None, wrapper=()
+    ):
         self.directory = Path(directory)
         self.settings = settings or {}
         self.extra = [*args, *(["--echo"] if echo else [])]
@@ -35,6 +38,8 @@ class Server:
         self.process = None
         self.host = "127.0.0.1"
         self.port = None
+        self.tls = tls
+        self.tls_port = None
         self.api_key = API_KEY
         # What the process wrote to its standard error, over all its starts.
         self.log_path = self.directory / "server.log"
@@ -44,13 +49,14 @@ class Server:
     def start(self):
         for attempt in range(3):
             self.port = self.port or free_port()
+            self.tls_port = self.tls_port or free_port()
             self.spawn()
             try:
                 self.wait_ready()
             except PortTaken:
                 if attempt == 2:
                     raise
-                self.port = None
+                self.port = self.tls_port = None
                 continue
             return self
         return None
@@ -74,8 +80,14 @@ class Server:
             *("--listen", f"{self.host}:{self.port}"),
             *("--data-dir", str(self.directory / "data")),
             *("--workers", "2"),
+            *(self.tls_arguments() if self.tls else ()),
             *self.extra,
         ]
+
+    def tls_arguments(self):
+        cert, key = self.tls.files
+        where = ("--tls-listen", f"{self.host}:{self.tls_port}")
+        return *where, "--tls-cert", str(cert), "--tls-key", str(key)
 
     def wait_ready(self):
         """Returns when `/readyz` says so."""
@@ -134,8 +146,12 @@ class Server:
     def url(self, path="/"):
         return f"http://{self.address}{path}"
 
+    @property
+    def ws_port(self):
+        return self.tls_port if self.tls else self.port
+
     def ws(self, path="/ws"):
-        return f"ws://{self.address}{path}"
+        return f"{'wss' if self.tls else 'ws'}://{self.host}:{self.ws_port}{path}"
 
     def get(self, path, key=None):
         """One HTTP GET: status and body."""

@@ -69,6 +69,12 @@ metrics! {
         "Time since they were fetched, or since the start; 0 without auth.jwks_url.";
     JWKS_FETCHES = Counter "clarion_jwks_fetches_total", "requests", ["outcome"],
         "Requests to auth.jwks_url.";
+    TLS_HANDSHAKES = Counter "clarion_tls_handshakes_total", "handshakes", ["outcome"],
+        "TLS handshakes, by what came of them.";
+    TLS_RELOADS = Counter "clarion_tls_reloads_total", "reloads", ["outcome"],
+        "Changes of the certificate's files, and whether they were taken.";
+    TLS_EXPIRY = Gauge "clarion_tls_certificate_expiry_seconds", "seconds", [],
+        "When the certificate that is shown expires, since 1970; 0 without one.";
     RESUMED = Counter "clarion_resumed_total", "sessions", [],
         "Sessions that came back with a ticket.";
     CLOSES = Counter "clarion_closes_total", "connections", ["code"],
@@ -319,6 +325,10 @@ impl Api {
         page.one(&JWKS_AGE, jwks.age.as_secs_f64());
         let fetches = [("ok", jwks.fetched), ("failed", jwks.failed)];
         page.many(&JWKS_FETCHES, fetches.into_iter().map(named));
+        let tls = &self.counts.tls;
+        page.many(&TLS_HANDSHAKES, tls.handshakes().map(named));
+        page.many(&TLS_RELOADS, tls.reloads().map(named));
+        page.one(&TLS_EXPIRY, tls.not_after_s());
         page.one(&RESUMED, counters.resumed);
         let code = |code: u16| if code == 0 { "other".to_owned() } else { code.to_string() };
         page.many(&CLOSES, counters.closes.iter().map(|(at, count)| ([code(*at)], count)));

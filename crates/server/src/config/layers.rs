@@ -20,7 +20,7 @@ const TOKEN_VARIABLE: &str = "CLARION_TOKEN";
 pub(crate) struct Flag {
     /// As it is typed: `--workers`.
     pub(crate) flag: &'static str,
-    /// The setting it sets, at the top of the file.
+    /// The setting it sets, by its full name.
     pub(crate) setting: &'static str,
     pub(crate) value: Value,
 }
@@ -48,7 +48,8 @@ pub(crate) fn load(sources: &Sources) -> Result<Settings, ConfigError> {
         layers.read_variable(name, value)?;
     }
     for flag in &sources.flags {
-        layers.put(&[flag.setting.to_owned()], flag.value.clone(), flag.flag);
+        let path: Vec<_> = flag.setting.split('.').map(str::to_owned).collect();
+        layers.put(&path, flag.value.clone(), flag.flag);
     }
     layers.finish()
 }
@@ -260,6 +261,9 @@ mod tests {
             ("[limits]\nconnections_per_ip = -1", "limits.connections_per_ip"),
             ("[audit]\nfile_bytes = 1", "audit.file_bytes"),
             ("[bans]\nduration = '0s'", "bans.duration"),
+            ("[proxies]\ntrusted = ['here']", "proxies.trusted[0]"),
+            ("[proxies]\nprotocol = true", "proxies.protocol"),
+            ("[proxies]\nheader = 'x-real-ip'", "proxies.header"),
             ("[log]\nlevel = 'loud'", "log.level"),
             ("[auth]\nguests = 'some'", "auth.guests"),
             ("listen = ['0.0.0.0:80']\n[auth]\nguests = 'always'", "auth.guests"),
@@ -281,6 +285,18 @@ mod tests {
             assert_eq!(error.setting, name, "{file}: {error}");
             assert_eq!(error.source, "clarion.toml", "{file}: {error}");
             assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_tls_lacks_is_named() {
+        for (file, name) in [
+            ("[tls]\ncert = 'a'", "tls.key"),
+            ("[tls]\nkey = 'a'", "tls.cert"),
+            ("[tls]\nlisten = ['0.0.0.0:443']", "tls.cert"),
+            ("[tls]\ncert = 'a'\nkey = 'b'", "tls.listen"),
+        ] {
+            assert_eq!(from(file, &[]).expect_err(file).setting, name, "{file}");
         }
     }
 

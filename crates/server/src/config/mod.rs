@@ -7,11 +7,13 @@ mod engine;
 mod layers;
 mod secret;
 mod span;
+mod tls;
 
 pub(crate) use auth::{Auth, AuthKey, Guests};
 pub(crate) use layers::{Flag, Sources, load};
 pub(crate) use secret::Secret;
 pub(crate) use span::Span;
+pub(crate) use tls::{Proxies, ProxyHeader, Tls};
 
 use clarion_protocol::Pattern;
 use clarion_protocol::command::TYPE_SIZE_MAX;
@@ -42,6 +44,8 @@ pub(crate) struct Settings {
     /// first start makes one.
     pub(crate) api_key: Secret,
     pub(crate) audit: Audit,
+    pub(crate) tls: Tls,
+    pub(crate) proxies: Proxies,
     pub(crate) auth: Auth,
     pub(crate) origins: Origins,
     pub(crate) limits: Limits,
@@ -362,6 +366,8 @@ impl Default for Settings {
             node: String::new(),
             api_key: Secret::default(),
             audit: Audit::default(),
+            tls: Tls::default(),
+            proxies: Proxies::default(),
             auth: Auth::default(),
             origins: Origins::default(),
             limits: Limits::default(),
@@ -473,8 +479,8 @@ impl Settings {
     /// The first setting that cannot be, by name, with the rule it breaks.
     fn check(&self) -> Result<(), (String, String)> {
         let fail = |name: &str, rule: &str| Err((name.to_owned(), rule.to_owned()));
-        if self.listen.is_empty() {
-            return fail("listen", "at least one address is needed");
+        if self.listen.is_empty() && self.tls.listen.is_empty() {
+            return fail("listen", "at least one address is needed, here or in tls.listen");
         }
         let public = self.listen.iter().find(|addr| !addr.ip().is_loopback());
         if let Some(public) = public
@@ -491,11 +497,14 @@ impl Settings {
             && !self.insecure
         {
             let rule = format!(
-                "{public} can be reached from other machines, and neither TLS nor tokens protect \
-                 it yet: listen on 127.0.0.1 behind a proxy, or set `insecure = true` (--insecure)"
+                "{public} can be reached from other machines without TLS: move it to tls.listen \
+                 with tls.cert and tls.key, listen on 127.0.0.1 behind a proxy, or set \
+                 `insecure = true` (--insecure)"
             );
             return Err(("listen".into(), rule));
         }
+        self.tls.check()?;
+        self.proxies.check()?;
         if !(1..=WORKERS_MAX).contains(&self.workers) {
             return fail("workers", "must be 1 to 1024");
         }

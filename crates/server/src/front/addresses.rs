@@ -342,7 +342,7 @@ impl fmt::Debug for Net {
 }
 
 impl Network {
-    fn contains(self, address: IpAddr) -> bool {
+    pub(crate) fn contains(self, address: IpAddr) -> bool {
         (bits(address) ^ self.bits).leading_zeros() >= self.prefix
     }
 }

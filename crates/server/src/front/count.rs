@@ -1,5 +1,6 @@
 //! What the front counts, and the lines that the log gets of it.
 
+use super::tls::TlsCounts;
 use crate::worker::Clock;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -90,6 +91,7 @@ pub(crate) struct Counts {
     handshakes: [Tally; Outcome::ALL.len()],
     limits: [Tally; Limit::ALL.len()],
     requests: Requests,
+    pub(crate) tls: TlsCounts,
 }
 
 /// How often something happened, and how much of that the log knows.
@@ -114,6 +116,7 @@ impl Counts {
             handshakes: Default::default(),
             limits: Default::default(),
             requests: Requests::default(),
+            tls: TlsCounts::default(),
         }
     }
 

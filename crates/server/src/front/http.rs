@@ -1,8 +1,10 @@
 //! One connection of the front: HTTP requests, until it ends or becomes a WebSocket.
 
+use super::stream::Socket;
 use super::upgrade::Handoff;
 use super::{Ends, Front, Limit};
 use hyper::body::Incoming;
+use hyper::header::STRICT_TRANSPORT_SECURITY;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -10,8 +12,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The head of a request, bytes; over it 431. hyper's own default lets 400 KB through.
 const HEAD_BYTES: usize = 16 << 10;
@@ -23,29 +25,31 @@ const LAST_ANSWER: Duration = Duration::from_secs(30);
 
 /// Serves one connection.
 ///
-/// hyper closes it when the head of a request takes longer than `head_time`, the first as any later
-/// one.
-pub(super) async fn serve(
+/// hyper closes it when the head of a request takes longer than the first one has until `until`,
+/// the first as any later one.
+pub(super) async fn serve<S: Socket>(
     front: &Front,
-    io: TokioIo<TcpStream>,
+    stream: S,
     ends: Ends,
     mut stop: watch::Receiver<bool>,
-    head_time: Duration,
+    until: Instant,
 ) {
     let handoff = Handoff::default();
+    let head_time = until.saturating_duration_since(Instant::now());
+    let io = TokioIo::new(stream);
     let ended = until_ended(front, io, ends, &mut stop, &handoff, head_time).await;
     if let Some(Err(error)) = ended {
         tracing::debug!(peer = %ends.peer, %error, "HTTP connection failed");
     }
     if let Some(upgrading) = handoff.take() {
-        upgrading.finish(front).await;
+        upgrading.finish::<S>(front).await;
     }
 }
 
 /// Answers requests; `None` if the connection was cut off.
-async fn until_ended(
+async fn until_ended<S: Socket>(
     front: &Front,
-    io: TokioIo<TcpStream>,
+    io: TokioIo<S>,
     ends: Ends,
     stop: &mut watch::Receiver<bool>,
     handoff: &Handoff,
@@ -53,7 +57,11 @@ async fn until_ended(
 ) -> Option<hyper::Result<()>> {
     let service = service_fn(|request: Request<Incoming>| async move {
         let route = super::route(request.uri().path());
-        let answer = front.handle(request, ends, handoff).await.unwrap_or_else(|problem| {
+        let (ends, answer) = match front.ends_of(&request, ends) {
+            Ok(ends) => (ends, front.handle(request, ends, handoff).await),
+            Err(problem) => (ends, Err(problem)),
+        };
+        let mut answer = answer.unwrap_or_else(|problem| {
             let status = problem.status.as_u16();
             if problem.status == StatusCode::PAYLOAD_TOO_LARGE {
                 front.counts.limit(Limit::HttpBodyBytes, Some(ends.peer.ip()));
@@ -64,6 +72,9 @@ async fn until_ended(
             tracing::debug!(peer = %ends.peer, route, status, "request refused");
             problem.into_response()
         });
+        if let (true, Some(hsts)) = (ends.tls, &front.hsts) {
+            answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
         // What becomes a WebSocket is counted as a handshake.
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             front.counts.request(route, answer.status().as_u16());

@@ -1,15 +1,14 @@
 //! Listening sockets and the loops that accept from them.
 
 use super::http::serve;
-use super::{Ends, Front, Limit};
-use hyper_util::rt::TokioIo;
+use super::{Ends, Front, Limit, Tls};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Connections that the kernel keeps for us until we accept them; it may cut this down to
 /// `net.core.somaxconn`. After a restart, all clients come at once.
@@ -52,7 +51,12 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts until `stop` changes; then the listener is closed.
-pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    front: Arc<Front>,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let loopback = listener.local_addr().is_ok_and(|addr| addr.ip().is_loopback());
     let mut starved = false;
     loop {
@@ -63,8 +67,8 @@ pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, mut stop: watc
         match accepted {
             Ok((stream, peer)) => {
                 starved = false;
-                let net = front.addresses.net(peer.ip());
-                accept(&front, stream, Ends { peer, loopback, net }, &stop);
+                let ends = front.ends(peer, loopback, tls.is_some());
+                accept(&front, stream, ends, tls.as_ref(), &stop);
             }
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {
@@ -80,30 +84,34 @@ pub(crate) async fn run(front: Arc<Front>, listener: TcpListener, mut stop: watc
     }
 }
 
-fn accept(front: &Arc<Front>, stream: TcpStream, ends: Ends, stop: &watch::Receiver<bool>) {
-    if let Some(left_s) = ends.net.and_then(|net| front.addresses.banned(net)) {
-        front.counts.limit(Limit::Bans, Some(ends.peer.ip()));
-        let _ = stream.try_write(banned(left_s).as_bytes());
+fn accept(
+    front: &Arc<Front>,
+    stream: TcpStream,
+    ends: Ends,
+    tls: Option<&Arc<Tls>>,
+    stop: &watch::Receiver<bool>,
+) {
+    let proxied = front.proxies.speaks_protocol(ends.peer.ip());
+    if !proxied && is_banned(front, &stream, ends) {
         return;
     }
     let Some(counted) = front.http_connections.enter(front.http_connections_max) else {
         front.counts.limit(Limit::HttpConnections, Some(ends.peer.ip()));
-        // As much as fits at once into an empty buffer, which is all of it.
-        let _ = stream.try_write(FULL);
+        refuse(&stream, ends, FULL);
         return;
     };
     // It fails if the peer is gone, which the first read will tell.
     let _ = stream.set_nodelay(true);
-    let (front, stop) = (front.clone(), stop.clone());
+    let (front, tls, stop) = (front.clone(), tls.cloned(), stop.clone());
     tokio::spawn(async move {
-        let came = Instant::now();
+        let until = Instant::now() + front.handshake_time;
         // What has said nothing yet costs no buffer. It may hang up; the first read will tell.
-        let spoke = timeout(front.handshake_time, stream.readable()).await;
-        let left = front.handshake_time.saturating_sub(came.elapsed());
-        if spoke.is_ok() {
+        // `readable` alone is true of every new socket, until it is first read from.
+        if timeout_at(until, stream.peek(&mut [0])).await.is_ok() {
             // One that takes its time keeps nobody else waiting for long.
             let turn = timeout(TURN, front.turns.acquire()).await;
-            let mut serving = Box::pin(serve(&front, TokioIo::new(stream), ends, stop, left));
+            let shaken = shake(&front, stream, ends, tls.as_deref(), proxied, stop, until);
+            let mut serving = Box::pin(shaken);
             if timeout(TURN, &mut serving).await.is_err() {
                 drop(turn);
                 serving.await;
@@ -111,6 +119,56 @@ fn accept(front: &Arc<Front>, stream: TcpStream, ends: Ends, stop: &watch::Recei
         }
         drop(counted);
     });
+}
+
+/// What comes before HTTP, by `until`: a header of the PROXY protocol, and TLS. Then HTTP.
+async fn shake(
+    front: &Front,
+    mut stream: TcpStream,
+    mut ends: Ends,
+    tls: Option<&Tls>,
+    proxied: bool,
+    stop: watch::Receiver<bool>,
+    until: Instant,
+) {
+    if proxied {
+        match timeout_at(until, front.proxies.header(&mut stream)).await {
+            Ok(Ok(Some(client))) => ends = front.behind_proxy(ends, client),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %ends.peer, %error, "a proxy's connection failed");
+                return;
+            }
+            Err(_) => return,
+        }
+        if is_banned(front, &stream, ends) {
+            return;
+        }
+    }
+    match tls {
+        None => serve(front, stream, ends, stop, until).await,
+        Some(tls) => {
+            if let Some(stream) = tls.accept(stream, ends, until).await {
+                serve(front, stream, ends, stop, until).await;
+            }
+        }
+    }
+}
+
+/// Whether the address is banned; then that is said and counted.
+fn is_banned(front: &Front, stream: &TcpStream, ends: Ends) -> bool {
+    let Some(left_s) = ends.net.and_then(|net| front.addresses.banned(net)) else { return false };
+    front.counts.limit(Limit::Bans, Some(ends.peer.ip()));
+    refuse(stream, ends, banned(left_s).as_bytes());
+    true
+}
+
+/// Says `answer`, as much of it as fits at once into an empty buffer, which is all of it. With TLS
+/// it would be nonsense, and to shake hands first what is refused here.
+fn refuse(stream: &TcpStream, ends: Ends, answer: &[u8]) {
+    if !ends.tls {
+        let _ = stream.try_write(answer);
+    }
 }
 
 /// Errors of the connection that would have been accepted, not of the listener: accept(2).

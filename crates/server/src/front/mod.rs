@@ -10,7 +10,10 @@ mod credentials;
 mod http;
 mod listen;
 pub(crate) mod origin;
+mod proxies;
 mod refuse;
+mod stream;
+mod tls;
 mod upgrade;
 mod watermark;
 
@@ -19,7 +22,10 @@ pub(crate) use body::read_body;
 pub(crate) use count::{Counts, Gauge, Limit, Outcome, log_limit};
 pub(crate) use credentials::Sources;
 pub(crate) use listen::{TURNS, bind, run};
+pub(crate) use proxies::Proxies;
 pub(crate) use refuse::{Answer, Document, Problem};
+pub(crate) use stream::Stream;
+pub(crate) use tls::Tls;
 pub(crate) use watermark::{Watermark, default_bytes};
 
 use crate::api::{Api, page};
@@ -31,7 +37,9 @@ use addresses::{Met, Net};
 use clarion_engine::Endpoint;
 use clarion_websocket::deflate;
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{
+    HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use hyper::{Method, Request, Version};
 use origin::Origins;
 use std::net::SocketAddr;
@@ -53,6 +61,9 @@ pub(crate) struct Front {
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) origins: Origins,
     pub(crate) auth: Arc<Auth>,
+    pub(crate) proxies: Proxies,
+    /// `Strict-Transport-Security` of answers over TLS, if any.
+    pub(crate) hsts: Option<HeaderValue>,
     pub(crate) guests: Guests,
     /// Where a token may be.
     pub(crate) token_sources: Sources,
@@ -71,14 +82,42 @@ pub(crate) struct Front {
 /// Where a connection comes from and at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
+    /// The client, as far as trusted proxies name it; without its port if a header does.
     pub(crate) peer: SocketAddr,
-    /// It came in at a loopback address.
+    /// It came in at a loopback address, and no proxy says that the client is elsewhere.
     pub(crate) loopback: bool,
+    pub(crate) tls: bool,
     /// What it counts as; `None` if no limit per address applies to it.
     pub(crate) net: Option<Net>,
 }
 
 impl Front {
+    /// Where a connection of `peer` comes from.
+    fn ends(&self, peer: SocketAddr, loopback: bool, tls: bool) -> Ends {
+        Ends { peer, loopback, tls, net: self.addresses.net(peer.ip()) }
+    }
+
+    /// The same behind a proxy that says who the client is.
+    fn behind_proxy(&self, ends: Ends, client: SocketAddr) -> Ends {
+        self.ends(client, ends.loopback && client.ip().to_canonical().is_loopback(), ends.tls)
+    }
+
+    /// Where a request comes from.
+    fn ends_of(&self, request: &Request<Incoming>, ends: Ends) -> Result<Ends, Problem> {
+        let malformed =
+            |_| Problem::bad_request("The proxy's header that names the client is malformed.");
+        let client = self.proxies.client(ends.peer.ip(), request.headers()).map_err(malformed)?;
+        let Some(client) = client else { return Ok(ends) };
+        let ends = self.behind_proxy(ends, SocketAddr::new(client, 0));
+        match ends.net.and_then(|net| self.addresses.banned(net)) {
+            None => Ok(ends),
+            Some(left_s) => {
+                self.counts.limit(Limit::Bans, Some(client));
+                Err(Problem::banned(left_s))
+            }
+        }
+    }
+
     /// Answers one request; a good handshake leaves in `handoff` what happens after the answer.
     async fn handle(
         &self,
@@ -156,7 +195,7 @@ fn route(path: &str) -> &'static str {
 /// Whether this is meant to be a WebSocket handshake. `Upgrade: h2c`, which curl sends, is not;
 /// one whose `Upgrade` a proxy took away is, so that it can be told what is missing.
 fn is_websocket(headers: &HeaderMap) -> bool {
-    let named = |value: &hyper::header::HeaderValue| {
+    let named = |value: &HeaderValue| {
         let bytes = value.as_bytes();
         bytes.split(|&b| b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(b"websocket"))
     };
@@ -181,7 +220,6 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     #[test]
     fn exactly_one_host_is_wanted() {

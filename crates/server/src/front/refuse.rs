@@ -105,6 +105,14 @@ impl Problem {
         Refusal { temporary: true, retry_after_ms, ..refusal }.into()
     }
 
+    /// 429: the address is banned, for so long.
+    pub(crate) fn banned(left_s: u32) -> Self {
+        let detail = "This address is banned for a while.";
+        let refusal = Refusal::new(ErrorName::RateLimited, detail);
+        let retry_after_ms = Some(u64::from(left_s) * 1_000);
+        Refusal { temporary: true, retry_after_ms, ..refusal }.into()
+    }
+
     /// 503: too much is going on, or the server is about to stop.
     pub(crate) fn unavailable(detail: &'static str, retry_after_s: u32) -> Self {
         let ms = u64::from(retry_after_s) * 1_000;

@@ -1,6 +1,7 @@
 //! The opening handshake: from a request to a socket that a worker owns.
 
 use super::credentials::is_forwarded;
+use super::stream::Socket;
 use super::{Admission, Answer, Ends, Front, Limit, Outcome, Problem};
 use crate::config::Guests;
 use crate::worker::{Arrival, Reservation};
@@ -19,7 +20,6 @@ use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
-use tokio::net::TcpStream;
 
 /// What a request leaves for the time after its answer was sent; one for each connection.
 #[derive(Debug, Default)]
@@ -219,7 +219,7 @@ fn switching(
 impl Upgrading {
     /// Takes the bare socket out from under hyper, which has sent the answer, and hands it over
     /// with what it read behind the request.
-    pub(super) async fn finish(self, front: &Front) {
+    pub(super) async fn finish<S: Socket>(self, front: &Front) {
         let Self { socket, place, admission, endpoint, agreed, ends, guests, credentials } = self;
         let lost = |error: &dyn std::fmt::Display| {
             front.counts.handshake(Outcome::Lost);
@@ -229,9 +229,8 @@ impl Upgrading {
             Ok(upgraded) => upgraded,
             Err(error) => return lost(&error),
         };
-        let parts: Parts<TokioIo<TcpStream>> =
-            upgraded.downcast().expect("it was served over a bare TCP stream");
-        let stream = match parts.io.into_inner().into_std() {
+        let parts: Parts<TokioIo<S>> = upgraded.downcast().expect("it was served over this");
+        let stream = match parts.io.into_inner().detach() {
             Ok(stream) => stream,
             Err(error) => return lost(&error),
         };

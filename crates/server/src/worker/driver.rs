@@ -228,7 +228,7 @@ impl Effects for Driver {
             match transport.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
                 Ok(taken) => {
                     size = taken;
-                    slot.writable = taken == total;
+                    slot.writable = taken == total && transport.held() == 0;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.writable = false,
                 // It comes again when the rest is written.
@@ -244,7 +244,7 @@ impl Effects for Driver {
     }
 
     fn queued(&self, conn: ConnId) -> usize {
-        self.slots.peek(conn).map_or(0, |slot| slot.queue.bytes())
+        self.slots.peek(conn).map_or(0, Slot::queued)
     }
 
     fn want_sent(&mut self, conn: ConnId, below: usize) {

@@ -6,18 +6,18 @@
 
 use super::doorbell::Doorbell;
 use super::load::Seat;
-use crate::front::Admission;
+use crate::front::{Admission, Stream};
 use bytes::Bytes;
 use clarion_engine::effects::Credentials;
 use clarion_engine::{Endpoint, Mail};
 use clarion_websocket::deflate::Agreed;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// What came behind the request.
     pub(crate) read: Bytes,
     pub(crate) endpoint: Endpoint,

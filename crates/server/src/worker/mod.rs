@@ -40,6 +40,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Notify;
+use transport::Transport;
 use turn::Worker;
 
 /// What a process that lost a worker exits with, as Rust does by itself for its main thread.
@@ -163,6 +164,7 @@ pub(crate) fn start(
             shard,
             driver: Driver::new(parts, now),
             buffer: Worker::buffer(),
+            records: Transport::record_buffer(),
             draining: false,
             sweep_at: now.mono_us,
             ended_us: now.mono_us,

@@ -12,7 +12,7 @@ use std::io::{self, IoSlice, Write};
 /// No entry.
 const NONE: u32 = u32::MAX;
 /// Chunks that go into one system call.
-const GATHER_COUNT: usize = 64;
+pub(crate) const GATHER_COUNT: usize = 64;
 /// An empty table keeps room for so many chunks.
 const KEPT_COUNT: usize = 16_384;
 

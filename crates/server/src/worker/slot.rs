@@ -8,7 +8,7 @@ use mio::Token;
 /// No mark: see [`Slot::sent_mark`].
 const NO_MARK: u32 = u32::MAX;
 
-/// What the driver keeps for a connection: 64 bytes, and nothing on the heap while it is idle.
+/// What the driver keeps for a connection: 72 bytes (with TLS the session as well), and nothing on the heap while it is idle.
 #[derive(Debug)]
 pub(crate) struct Slot {
     generation: u32,
@@ -61,6 +61,16 @@ pub(crate) enum Stage {
 }
 
 impl Slot {
+    /// Bytes that the kernel has not yet taken: the queue, and what TLS holds.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.bytes() + self.transport.as_ref().map_or(0, Transport::held)
+    }
+
+    /// Whether there is anything to write.
+    pub(crate) fn wants_write(&self) -> bool {
+        !self.queue.is_empty() || self.transport.as_ref().is_some_and(Transport::wants_write)
+    }
+
     /// The mark below which the shard wants to know that its bytes were sent.
     pub(crate) fn sent_mark(&self) -> Option<usize> {
         (self.sent_mark != NO_MARK).then_some(self.sent_mark as usize)

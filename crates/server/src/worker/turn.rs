@@ -7,12 +7,12 @@ use super::injector::{Arrival, Inbound, Injector};
 use super::mailbox::PostOffice;
 use super::outbox::Progress;
 use super::slot::{self, Stage};
-use super::transport::Transport;
+use super::transport::{Got, Transport};
 use clarion_engine::{ConnId, Mail, Open, Shard, WorkerId};
 use clarion_protocol::close;
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) shard: Shard,
     pub(crate) driver: Driver,
     pub(crate) buffer: Box<[u8]>,
+    /// What comes encrypted, before it is decrypted into `buffer`.
+    pub(crate) records: Box<[u8]>,
     pub(crate) draining: bool,
     pub(crate) sweep_at: u64,
     /// When the last turn ended.
@@ -196,7 +198,7 @@ impl Worker {
             seat,
             admission,
         } = arrival;
-        let mut transport = match Transport::plain(stream) {
+        let mut transport = match Transport::new(stream) {
             Ok(transport) => transport,
             Err(error) => {
                 tracing::debug!(worker = self.driver.id.0, %peer, %error, "connection lost");
@@ -227,6 +229,13 @@ impl Worker {
                 self.shard.on_bytes(conn, data, now, &mut self.driver);
             }
         }
+        let driver = &mut self.driver;
+        if let Some(slot) = driver.slots.get(conn)
+            && slot.transport.as_ref().is_some_and(Transport::is_fresh)
+        {
+            slot.readable = true;
+            Driver::mark_ready(&mut driver.ready, conn, slot);
+        }
         if self.draining {
             // Its handshake was under way when we began; to the others this says nothing new.
             self.shard.on_shutdown(now, &mut self.driver);
@@ -242,7 +251,7 @@ impl Worker {
         let Some(slot) = driver.slots.get(conn) else { return };
         if event.is_writable() {
             slot.writable = true;
-            if !slot.queue.is_empty() {
+            if slot.wants_write() {
                 Driver::mark_dirty(&mut driver.dirty, conn, slot);
             }
         }
@@ -290,24 +299,29 @@ impl Worker {
             Stage::Flushing { .. } | Stage::Closed => return 0,
         }
         let Some(transport) = &mut slot.transport else { return 0 };
-        match transport.read(&mut self.buffer) {
-            Ok(0) => {
+        match transport.receive(&mut self.buffer, &mut self.records) {
+            Ok(Got::End) => {
                 slot.readable = false;
                 self.driver.start_flushing(conn, true);
                 0
             }
-            Ok(size) => {
-                // A short read has emptied the socket, unless the end is waiting behind it, which
-                // is reported no second time.
-                slot.readable = size == self.buffer.len() || slot.hung_up;
+            Ok(Got::Bytes { size, more }) => {
+                // The end may be waiting behind what was read, which is reported no second time.
+                slot.readable = more || slot.hung_up;
+                let answers = transport.wants_write();
                 let now = self.driver.now;
-                self.shard.on_bytes(conn, &mut self.buffer[..size], now, &mut self.driver);
+                if size > 0 {
+                    let data = &mut self.buffer[..size];
+                    self.shard.on_bytes(conn, data, now, &mut self.driver);
+                }
                 let driver = &mut self.driver;
-                if let Some(slot) = driver.slots.get(conn)
-                    && slot.readable
-                    && !slot.paused
-                {
-                    Driver::mark_ready(&mut driver.ready, conn, slot);
+                if let Some(slot) = driver.slots.get(conn) {
+                    if slot.readable && !slot.paused {
+                        Driver::mark_ready(&mut driver.ready, conn, slot);
+                    }
+                    if answers {
+                        Driver::mark_dirty(&mut driver.dirty, conn, slot);
+                    }
                 }
                 size
             }
@@ -317,6 +331,12 @@ impl Worker {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 Driver::mark_ready(&mut self.driver.ready, conn, slot);
+                0
+            }
+            // The session is broken, and has told the peer why, who is to read it.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.driver.chunks.clear(&mut slot.queue);
+                self.start_lingering(conn, End::Error(error.kind()));
                 0
             }
             Err(error) => {
@@ -330,7 +350,7 @@ impl Worker {
     fn discard(&mut self, conn: ConnId) {
         let Some(slot) = self.driver.slots.get(conn) else { return };
         let Some(transport) = &mut slot.transport else { return };
-        match transport.read(&mut self.buffer) {
+        match transport.discard(&mut self.buffer) {
             Ok(size) if size > 0 && size <= slot.linger_bytes as usize => {
                 slot.linger_bytes -= size as u32;
                 Driver::mark_ready(&mut self.driver.ready, conn, slot);
@@ -399,9 +419,12 @@ impl Worker {
         slot.dirty = false;
         let Some(transport) = &mut slot.transport else { return };
         let progress = if slot.writable {
-            driver.chunks.write(&mut slot.queue, transport)
+            match driver.chunks.write(&mut slot.queue, transport) {
+                Ok(Progress::Done) => flush(transport),
+                other => other,
+            }
         } else {
-            Ok(if slot.queue.is_empty() { Progress::Done } else { Progress::Blocked })
+            Ok(if slot.wants_write() { Progress::Blocked } else { Progress::Done })
         };
         let progress = match progress {
             Ok(progress) => progress,
@@ -412,34 +435,51 @@ impl Worker {
         };
         slot.writable &= progress == Progress::Done;
         if progress == Progress::Blocked {
-            driver.meter.outbox_holds(slot.queue.bytes());
+            driver.meter.outbox_holds(slot.queued());
         }
-        if slot.sent_mark().is_some_and(|mark| slot.queue.bytes() <= mark) {
+        if slot.sent_mark().is_some_and(|mark| slot.queued() <= mark) {
             slot.set_sent_mark(None);
             driver.notices.push(Notice::Sent(conn));
         }
         match (slot.stage, progress) {
-            (Stage::Flushing { ended: true }, _) => self.finish(conn, End::Peer),
-            (Stage::Flushing { ended: false }, Progress::Done) => self.start_lingering(conn),
+            (Stage::Flushing { ended: true }, _) => {
+                if let Some(transport) = &mut slot.transport {
+                    transport.say_goodbye();
+                }
+                self.finish(conn, End::Peer);
+            }
+            (Stage::Flushing { ended: false }, Progress::Done) => {
+                self.start_lingering(conn, End::Server);
+            }
             (Stage::Flushing { ended: false }, Progress::Blocked)
             | (Stage::Open | Stage::Lingering | Stage::Closed, _) => {}
         }
     }
 
-    /// Everything is written: sends our end and waits for the peer's. The shard need not wait.
-    fn start_lingering(&mut self, conn: ConnId) {
+    /// Nothing more is to be written: sends our end and waits for the peer's. The shard need not
+    /// wait.
+    fn start_lingering(&mut self, conn: ConnId, end: End) {
         let driver = &mut self.driver;
         let Some(slot) = driver.slots.get(conn) else { return };
         let Some(transport) = &mut slot.transport else { return };
         if transport.shutdown_write().is_err() {
-            self.finish(conn, End::Server);
+            self.finish(conn, end);
             return;
         }
         slot.stage = Stage::Lingering;
         driver.lingering.push_back((driver.now.mono_us + LINGER_US, conn));
         slot.linger_bytes = LINGER_BYTES;
-        Driver::note_closed(&mut driver.notices, conn, slot, End::Server);
+        Driver::note_closed(&mut driver.notices, conn, slot, end);
         Driver::mark_ready(&mut driver.ready, conn, slot);
+    }
+}
+
+/// Writes what the transport holds.
+fn flush(transport: &mut Transport) -> io::Result<Progress> {
+    match transport.flush() {
+        Ok(()) => Ok(Progress::Done),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Blocked),
+        Err(error) => Err(error),
     }
 }
 
