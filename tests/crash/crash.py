@@ -8,6 +8,7 @@ process on a real machine. Ends with 0 if `checker.py` finds nothing. The logs s
 
 import argparse
 import asyncio
+import json
 import random
 import shutil
 import subprocess
@@ -157,12 +158,21 @@ class Crash:
         async with asyncio.TaskGroup() as tasks:
             for client in clients:
                 tasks.create_task(client.run())
+            await self.commands_connected()
             for _ in range(self.rounds):
                 await self.round()
             await self.end()
         for client in [self, self.auditor, *clients]:
             client.journal.close()
         self.world.server.stop()
+
+    async def commands_connected(self):
+        """Until both commands of the binary are here: they give up where their first try fails."""
+        connected = 0
+        while connected < 2:
+            _, answer = await self.world.api("GET", "/clients")
+            sdks = [client.get("sdk") or "" for client in json.loads(answer)["clients"]]
+            connected = sum(sdk.startswith("clarion-cli/") for sdk in sdks)
 
     async def round(self):
         world = self.world
