@@ -1,10 +1,11 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 const BINARY =
   process.env.CLARION_BIN ??
@@ -42,8 +43,8 @@ export class Server {
   #data;
   #process;
 
-  /** With settings of these tests, or with those of `make run`. */
-  static async start({ direct = true, asRun = false } = {}) {
+  /** With settings of these tests, with those of `make run`, and what is put before them. */
+  static async start({ direct = true, asRun = false, settings: first = '' } = {}) {
     await access(BINARY).catch(() => {
       throw new Error(`no server at ${BINARY}: build it, or name it in CLARION_BIN`);
     });
@@ -52,7 +53,7 @@ export class Server {
     server.#data = await mkdtemp(join(tmpdir(), 'clarion-browser-'));
     const own = direct ? SETTINGS + DIRECT : SETTINGS;
     const settings = asRun ? await readFile(CHAT, 'utf8') : own;
-    await writeFile(join(server.#data, 'clarion.toml'), settings);
+    await writeFile(join(server.#data, 'clarion.toml'), first + settings);
     await server.restart();
     const page = await (await fetch(server.url)).text();
     if (!page.includes('id="root"')) {
@@ -115,6 +116,13 @@ export class Server {
   async stop() {
     if (this.#process.exitCode === null && this.#process.signalCode === null) await this.kill();
     await rm(this.#data, { recursive: true, force: true });
+  }
+
+  /** A token of this server's own key. */
+  async token(user) {
+    const args = ['token', 'create', '--user', user, '--data-dir', this.#data];
+    const env = { PATH: process.env.PATH };
+    return (await promisify(execFile)(BINARY, args, { env })).stdout.trim();
   }
 
   /** Publishes a chat message through the HTTP API. */

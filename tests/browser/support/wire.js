@@ -1,12 +1,13 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
-/** The way to the server, which can be cut for one person alone. */
+/** The way to the server, which can be cut for one person alone, or lose what the server says. */
 export class Wire {
   #server;
   #to;
   #sockets = new Set();
   #isCut = false;
+  #isMute = false;
 
   static async to(port) {
     const wire = new Wire();
@@ -30,6 +31,11 @@ export class Wire {
     this.#isCut = false;
   }
 
+  /** What the server says from now on is lost, until it is false again. */
+  mute(isMute = true) {
+    this.#isMute = isMute;
+  }
+
   close() {
     this.cut();
     this.#server.close();
@@ -51,7 +57,9 @@ export class Wire {
         this.#sockets.delete(one);
         two.destroy();
       });
-      one.pipe(two);
     }
+    socket.pipe(other);
+    other.on('data', (chunk) => this.#isMute || socket.write(chunk));
+    other.on('end', () => socket.end());
   }
 }
