@@ -103,7 +103,7 @@ test-blackbox: debug ## The real binary, through its sockets.
 
 .PHONY: test-crash
 test-crash: debug
-	@scripts/bootstrap python
+	@scripts/bootstrap python node
 	$(PYTHON) -m pytest tests/crash
 
 .PHONY: power
@@ -139,7 +139,7 @@ conformance: debug autobahn-client ## All of Autobahn, both roles; half an hour.
 
 .PHONY: crash
 crash: debug ## Kill the server CRASH_ROUNDS times under load, and check what its clients saw; then `make power`.
-	@scripts/bootstrap python
+	@scripts/bootstrap python node
 	$(PYTHON) tests/crash/crash.py --rounds $(CRASH_ROUNDS)
 	@$(MAKE) power
 

@@ -14,6 +14,7 @@ import time
 import zlib
 from collections import OrderedDict
 from itertools import count
+from pathlib import Path
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
@@ -427,6 +428,46 @@ class RustSubscriber:
         self.process.send_signal(signal.SIGINT)
 
 
+class TypeScript:
+    """A client of `typescript.mjs`, which writes what the log has."""
+
+    def __init__(self, world, role, name, rooms):
+        self.world, self.role, self.name, self.rooms = world, role, name, rooms
+        self.journal = world.journal(name)
+        self.positions = {}
+        self.process = None
+        self.ended = False
+
+    async def run(self):
+        script = Path(__file__).with_name("typescript.mjs")
+        command = ["node", script, self.role, self.world.server.ws(), self.name, *self.rooms]
+        self.process = await started(self.world, command)
+        while line := (await self.process.stdout.readline()).decode():
+            self.journal.file.write(line)
+            event = json.loads(line)
+            match event["event"]:
+                case "acked":
+                    self.world.count("acked")
+                case "joined":
+                    self.positions[event["room"]] = (event["epoch"], event["from"] - 1)
+                case "saw" | "gap":
+                    self.positions[event["room"]] = (event["epoch"], event["offset"])
+                case "done":
+                    self.ended = True
+        assert await self.process.wait() == 0
+
+    def enough(self):
+        self.process.stdin.write(b"enough\n")
+
+    def is_done(self):
+        return self.ended if self.role == "publish" else Subscriber.is_done(self)
+
+    async def end(self):
+        if self.role == "subscribe":
+            self.journal.write("done")
+        self.process.stdin.close()
+
+
 class RustPublisher:
     """`clarion pub`, the Rust client: sends lines, and ends with 0 if all were acknowledged."""
 
@@ -455,11 +496,16 @@ class RustPublisher:
 
 
 async def clarion(world, *args):
-    """A command of the binary; what it says besides is added to a file."""
+    """A command of the binary."""
+    return await started(world, [BINARY, *args])
+
+
+async def started(world, command):
+    """A process with pipes; what it says on its standard error is added to a file."""
     pipe = asyncio.subprocess.PIPE
     with (world.directory / "clients.log").open("ab") as said:
         return await asyncio.create_subprocess_exec(
-            BINARY, *args, env=environment({}), stdin=pipe, stdout=pipe, stderr=said
+            *command, env=environment({}), stdin=pipe, stdout=pipe, stderr=said
         )
 
 

@@ -30,6 +30,7 @@ from clients import (
     RustSubscriber,
     Sluggard,
     Subscriber,
+    TypeScript,
 )
 from support.server import PATIENCE_S, Server
 from support.server import run as run_binary
@@ -130,11 +131,13 @@ class Crash:
             BackEnd(world, "backend0", INBOXES),
             BackEnd(world, "backend1", list(ROOMS)),
             RustPublisher(world, "rust-publisher", "kept/a"),
+            TypeScript(world, "publish", "typescript-publisher", PLAIN),
         ]
         self.subscribers = [
             Subscriber(world, "subscriber0", PLAIN),
             Subscriber(world, "subscriber1", PLAIN[:2], last=10),
             RustSubscriber(world, "rust-subscriber", PLAIN[:2]),
+            TypeScript(world, "subscribe", "typescript-subscriber", PLAIN),
             Device(world, "device0", ada, "$user/ada"),
             Device(world, "device1", ada, "$user/ada", forgetful=True),
             Device(world, "device2", bob, "$user/bob"),
@@ -158,7 +161,7 @@ class Crash:
         async with asyncio.TaskGroup() as tasks:
             for client in clients:
                 tasks.create_task(client.run())
-            await self.commands_connected()
+            await self.processes_connected()
             for _ in range(self.rounds):
                 await self.round()
             await self.end()
@@ -166,13 +169,16 @@ class Crash:
             client.journal.close()
         self.world.server.stop()
 
-    async def commands_connected(self):
-        """Until both commands of the binary are here: they give up where their first try fails."""
+    async def processes_connected(self):
+        """Until all that are processes are here.
+
+        It takes them a while to start, and commands of the binary give up where their first try
+        fails. Only they say what they are.
+        """
         connected = 0
-        while connected < 2:
+        while connected < 4:
             _, answer = await self.world.api("GET", "/clients")
-            sdks = [client.get("sdk") or "" for client in json.loads(answer)["clients"]]
-            connected = sum(sdk.startswith("clarion-cli/") for sdk in sdks)
+            connected = sum("sdk" in client for client in json.loads(answer)["clients"])
 
     async def round(self):
         world = self.world
@@ -206,11 +212,17 @@ class Crash:
         """Lets everybody finish what is under way, and reads everything once more."""
         world = self.world
         world.enough = True
+        for client in self.publishers + self.subscribers:
+            if isinstance(client, TypeScript):
+                client.enough()
         await world.until(lambda: all(p.is_done() for p in self.publishers), "all answers")
         world.heads = await self.auditor.read(whole=True)
         await world.until(lambda: all(s.is_done() for s in self.subscribers), "all members")
         for subscriber in self.subscribers:
             await subscriber.end()
+        for publisher in self.publishers:
+            if isinstance(publisher, TypeScript):
+                await publisher.end()
         self.auditor.journal.write("done")
         self.journal.write("done")
 

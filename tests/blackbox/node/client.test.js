@@ -27,7 +27,7 @@ afterEach(() => {
 });
 
 function open({ url = server.url, ...options } = {}) {
-  const backoff = { baseMs: 10, capMs: 50 };
+  const backoff = { base: 10, cap: 50 };
   const client = new Client(`${url.replace('http', 'ws')}/ws`, { WebSocket, backoff, ...options });
   clients.push(client);
   return client;
@@ -86,8 +86,13 @@ test('what a handler failed on is given to the next device', async () => {
   assert.deepEqual(await newDeviceBeginsAt(first + 1), { from: first + 1, to: first + 3 });
 
   const done = [];
-  const next = await device(({ payload }) => new Promise((resolve) => done.push([payload, resolve])));
-  assert.deepEqual((await many(done, 3)).map(([payload]) => payload), ['b', 'c', 'd']);
+  const next = await device(
+    ({ payload }) => new Promise((resolve) => done.push([payload, resolve])),
+  );
+  assert.deepEqual(
+    (await many(done, 3)).map(([payload]) => payload),
+    ['b', 'c', 'd'],
+  );
   await next.client.ping();
   // What is not done yet is not handled, and what is done out of turn has to wait.
   done[2][1]();
@@ -110,7 +115,10 @@ test('what was handled while the server was dead is acknowledged to its successo
   await newDeviceBeginsAt(offsets[2] + 1);
   // The device itself is given nothing twice.
   await write('d');
-  assert.deepEqual((await many(done, 4)).map(([payload]) => payload), ['a', 'b', 'c', 'd']);
+  assert.deepEqual(
+    (await many(done, 4)).map(([payload]) => payload),
+    ['a', 'b', 'c', 'd'],
+  );
   done[3][1]();
   await newDeviceBeginsAt(offsets[2] + 2);
 });

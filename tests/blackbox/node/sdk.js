@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
+export { default as WebSocket } from 'ws';
+
 const SDK = fileURLToPath(new URL('../../../sdks/typescript', import.meta.url));
 
 /** The TypeScript client as its sources are now; Node 20 does not read them itself. */
