@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `echo`, `fanout`, `churn`, `idle`, `join`, `recover` | files of these names: drive a server, check every answer |
 //! | `baseline-echo`, `baseline-fanout` | `baseline`: the servers to compare with |
+//! | `durable` | `durable`: starts a server, and compares it with what the disk does alone |
 //! | `compare` | `compare`: starts servers itself, interleaved rounds, medians and spread |
 //!
 //! Everything is one thread on one epoll, because on a small machine the generator must leave the
@@ -24,6 +25,7 @@ mod churn;
 mod compare;
 mod connection;
 mod cpu;
+mod durable;
 mod echo;
 mod envelope;
 mod error;
@@ -44,6 +46,7 @@ mod session;
 
 use std::process::ExitCode;
 
+pub use durable::disk;
 pub use error::BenchError;
 pub use sequence::Verdict;
 
@@ -68,6 +71,8 @@ enum Command {
     Join(join::JoinArgs),
     /// Cut all connections, let all sessions come back at once, and check what they missed.
     Recover(recover::RecoverArgs),
+    /// Publish to durable rooms, in turn with a bare loop of inserts and a bare file.
+    Durable(durable::DurableArgs),
     /// Serve the least that an echo can cost: one recv and one send a message.
     BaselineEcho(baseline::BaselineArgs),
     /// Serve the least that a fan-out can cost: one send a member and message.
@@ -88,6 +93,7 @@ pub fn run(args: BenchArgs) -> ExitCode {
         Command::Idle(args) => idle::run(&args),
         Command::Join(args) => join::run(&args),
         Command::Recover(args) => recover::run(&args),
+        Command::Durable(args) => durable::run(&args),
         Command::BaselineEcho(args) => baseline::echo::serve(&args),
         Command::BaselineFanout(args) => baseline::fanout::serve(&args),
         Command::Compare(args) => compare::run(&args),

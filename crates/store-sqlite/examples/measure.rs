@@ -6,13 +6,10 @@
 //! through its handle, a bare loop of inserts into a table of the same shape, and a bare
 //! file with one `fdatasync` a batch. What counts are the ratios within a round.
 
-use bytes::Bytes;
+use clarion_bench::disk::{Bare, Raw, payload, room_of};
 use clarion_protocol::{Epoch, Publication, RoomName};
 use clarion_store::{Completion, Key, LogLimits, Range, Request};
 use clarion_store_sqlite::{Options, SqliteStore};
-use rusqlite::{Connection, params};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -44,8 +41,8 @@ fn main() {
             let _ = std::fs::remove_dir_all(&dir);
             std::fs::create_dir_all(&dir).expect("a directory to write to");
             let mut store = Subject::new(&dir, batch, rooms, keep, keyed);
-            let mut sqlite = Bare::new(&dir, batch, rooms);
-            let mut file = Raw::new(&dir, batch);
+            let mut sqlite = Bare::new(&dir, rooms);
+            let mut file = Raw::new(&dir);
             let mut rates = [Vec::new(), Vec::new(), Vec::new()];
             let mut each = Vec::new();
             for _ in 0..rounds {
@@ -58,8 +55,8 @@ fn main() {
                     store.settle();
                     sums[0].1 += begun.elapsed();
                     bytes += written() - before;
-                    run(&mut sums[1], || sqlite.batch());
-                    run(&mut sums[2], || file.batch());
+                    run(&mut sums[1], || sqlite.batch(batch));
+                    run(&mut sums[2], || file.batch(batch));
                 }
                 each.push(bytes as f64 / (sums[0].0 * batch) as f64);
                 for (rates, (batches, took)) in rates.iter_mut().zip(sums) {
@@ -104,10 +101,6 @@ fn written() -> u64 {
     line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
-fn payload() -> Bytes {
-    Bytes::from(format!("\"{}\"", "x".repeat(254)))
-}
-
 struct Subject {
     store: SqliteStore,
     completions: Receiver<Vec<Completion>>,
@@ -140,10 +133,10 @@ impl Subject {
         let time_ms = now.unwrap_or_default().as_millis() as u64;
         for _ in 0..self.batch {
             self.next += 1;
-            let room = self.requests[self.next * 7_919 % self.requests.len()].clone();
+            let room = self.requests[room_of(self.next as u64, self.requests.len())].clone();
             let publication = Arc::new(Publication {
                 kind: "chat_message".into(),
-                payload: payload(),
+                payload: payload().into(),
                 time_ms,
                 from: None,
                 key: None,
@@ -191,77 +184,6 @@ impl Subject {
         }
         took.sort_unstable();
         took[took.len() / 2]
-    }
-}
-
-struct Bare {
-    connection: Connection,
-    heads: Vec<i64>,
-    batch: usize,
-    next: usize,
-}
-
-impl Bare {
-    fn new(dir: &Path, batch: usize, rooms: usize) -> Self {
-        let connection = Connection::open(dir.join("bare.db")).expect("a database");
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-32768;
-                 PRAGMA wal_autocheckpoint=4096;
-                 CREATE TABLE publications (room INTEGER NOT NULL, offset INTEGER NOT NULL,
-                    time_ms INTEGER NOT NULL, type TEXT NOT NULL, payload BLOB NOT NULL,
-                    PRIMARY KEY (room, offset)) STRICT, WITHOUT ROWID;",
-            )
-            .expect("a table");
-        Self { connection, heads: vec![0; rooms], batch, next: 0 }
-    }
-
-    fn batch(&mut self) {
-        let payload = payload();
-        let transaction = self.connection.transaction().expect("a transaction");
-        {
-            let mut insert = transaction
-                .prepare_cached("INSERT INTO publications VALUES (?1, ?2, ?3, ?4, ?5)")
-                .expect("a statement");
-            for _ in 0..self.batch {
-                self.next += 1;
-                let room = self.next * 7_919 % self.heads.len();
-                self.heads[room] += 1;
-                insert
-                    .execute(params![
-                        room as i64,
-                        self.heads[room],
-                        1_700_000_000_000_i64,
-                        "chat_message",
-                        &payload[..]
-                    ])
-                    .expect("an insert");
-            }
-        }
-        transaction.commit().expect("a commit");
-    }
-}
-
-struct Raw {
-    file: File,
-    batch: usize,
-    buffer: Vec<u8>,
-}
-
-impl Raw {
-    fn new(dir: &Path, batch: usize) -> Self {
-        let file = OpenOptions::new().create(true).append(true).open(dir.join("raw"));
-        Self { file: file.expect("a file"), batch, buffer: Vec::new() }
-    }
-
-    fn batch(&mut self) {
-        self.buffer.clear();
-        for _ in 0..self.batch {
-            self.buffer.extend_from_slice(&[0; 44]);
-            self.buffer.extend_from_slice(&payload());
-        }
-        self.file.write_all(&self.buffer).expect("a write");
-        self.file.sync_data().expect("a sync");
     }
 }
 

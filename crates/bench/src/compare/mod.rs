@@ -7,10 +7,10 @@
 //! beside it; the control rows measure a baseline twice and show what a ratio is worth.
 
 mod contestant;
-mod pinning;
+pub(crate) mod pinning;
 mod plan;
-mod server;
-mod table;
+pub(crate) mod server;
+pub(crate) mod table;
 
 use std::path::PathBuf;
 

@@ -160,7 +160,8 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn new_folder() -> Result<PathBuf, BenchError> {
+/// A new folder for what is to be removed afterwards.
+pub(crate) fn new_folder() -> Result<PathBuf, BenchError> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("clarion-bench-{}-{number}", std::process::id());

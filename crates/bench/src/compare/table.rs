@@ -28,7 +28,7 @@ impl Samples {
     }
 
     /// These, round by round, as multiples of others.
-    fn ratios(&self, others: &Self) -> Self {
+    pub(crate) fn ratios(&self, others: &Self) -> Self {
         Self(self.0.iter().zip(&others.0).map(|(one, other)| one / other).collect())
     }
 
