@@ -200,9 +200,9 @@ impl Shard {
         if let Origin::Connection { conn, .. } = &asker.origin {
             home.busy.entry(*conn).or_default().appends += 1;
         }
-        let in_flight = home.appends.iter_mut().find(|first| key.is_some() && first.key == key);
-        if let Some(first) = in_flight
+        if key.is_some()
             && !key_race
+            && let Some(first) = home.appends.iter_mut().find(|first| first.key == key)
         {
             first.followers.push(asker);
             return;

@@ -93,6 +93,38 @@ pub(crate) struct Driver {
     auth: Arc<Auth>,
     /// For what is answered later.
     injector: Arc<Injector>,
+    randomness: Randomness,
+}
+
+/// Random bytes in stock: every publication with a log asks for 8, and a system call for each costs
+/// as much as what else is done with it.
+#[derive(Debug)]
+struct Randomness {
+    bytes: Box<[u8; Self::SIZE]>,
+    used: usize,
+}
+
+impl Randomness {
+    const SIZE: usize = 1_024;
+
+    fn new() -> Self {
+        Self { bytes: Box::new([0; Self::SIZE]), used: Self::SIZE }
+    }
+
+    /// Fills `out` with bytes that nobody gets again.
+    fn fill(&mut self, out: &mut [u8]) {
+        if out.len() > Self::SIZE {
+            return crate::keys::fill_random(out);
+        }
+        if Self::SIZE - self.used < out.len() {
+            crate::keys::fill_random(&mut self.bytes[..]);
+            self.used = 0;
+        }
+        let taken = &mut self.bytes[self.used..self.used + out.len()];
+        out.copy_from_slice(taken);
+        taken.fill(0);
+        self.used += out.len();
+    }
 }
 
 /// What a driver is made of.
@@ -135,6 +167,7 @@ impl Driver {
             answers: parts.answers,
             auth: parts.auth,
             injector: parts.injector,
+            randomness: Randomness::new(),
         }
     }
 
@@ -320,7 +353,7 @@ impl Effects for Driver {
     }
 
     fn entropy(&mut self, out: &mut [u8]) {
-        crate::keys::fill_random(out);
+        self.randomness.fill(out);
     }
 }
 
@@ -330,5 +363,27 @@ pub(crate) struct Shown(pub(crate) ConnId);
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.0.index, self.0.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Randomness;
+    use std::collections::HashSet;
+
+    #[test]
+    fn nobody_gets_the_same_random_bytes() {
+        let mut stock = Randomness::new();
+        let mut seen = HashSet::new();
+        // Sizes that do not divide the stock, and one that is larger than it.
+        for size in [16, 24, 100, 8, 2_000].repeat(200) {
+            let mut out = vec![0; size];
+            stock.fill(&mut out);
+            assert!(
+                seen.insert(out[..8].to_vec()) && seen.insert(out[size - 8..].to_vec())
+                    || size == 8
+            );
+            assert!(out.iter().any(|&byte| byte != 0));
+        }
     }
 }
