@@ -379,10 +379,7 @@ mod tests {
         for size in [16, 24, 100, 8, 2_000].repeat(200) {
             let mut out = vec![0; size];
             stock.fill(&mut out);
-            assert!(
-                seen.insert(out[..8].to_vec()) && seen.insert(out[size - 8..].to_vec())
-                    || size == 8
-            );
+            assert!(seen.insert(out.clone()));
             assert!(out.iter().any(|&byte| byte != 0));
         }
     }
