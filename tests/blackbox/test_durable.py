@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from power import strace
 from support.server import BINARY, Server, run, wait_until
 
 DURABLE = {"rooms": [{"match": "kept/**", "log": "durable"}], "limits": {"publish_per_s": 0}}
@@ -280,3 +281,20 @@ def test_without_durable_rooms_groups_end_with_the_process(start):
     server.start()
     assert server.api("/v1/groups/users?group=staff")["users"] == []
     assert not (server.directory / "data" / "clarion.db").exists()
+
+
+@pytest.mark.skipif(strace.missing() is not None, reason=str(strace.missing()))
+def test_a_lone_publication_is_one_sync_of_the_disk(start, connect, tmp_path):
+    def syncs(count):
+        trace = tmp_path / f"{count}.trace"
+        server = start(DURABLE, wrapper=strace.wrapper(trace))
+        ada = connect(server)
+        for n in range(count):
+            ada.publish("kept/a", n)
+        pid = server.process.pid
+        server.stop()
+        calls = [call for when, call in strace.read(trace, pid) if when == "begin"]
+        return sum(call.name in ("fsync", "fdatasync") for call in calls)
+
+    # What a start, the first publication and an end cost is in both.
+    assert syncs(60) - syncs(10) == 50
