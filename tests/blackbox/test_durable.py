@@ -292,9 +292,9 @@ def test_a_lone_publication_is_one_sync_of_the_disk(start, connect, tmp_path):
         for n in range(count):
             ada.publish("kept/a", n)
         pid = server.process.pid
-        server.stop()
+        server.kill()
         calls = [call for when, call in strace.read(trace, pid) if when == "begin"]
         return sum(call.name in ("fsync", "fdatasync") for call in calls)
 
-    # What a start, the first publication and an end cost is in both.
+    # What a start and the first publication cost is in both.
     assert syncs(60) - syncs(10) == 50
