@@ -228,12 +228,16 @@ fn rescue(
         room.save(&transaction, Some(age_ms), newest_ms)?;
         rescued.rooms += 1;
     }
-    let sql = "SELECT subject, until_ms FROM revocations";
-    let revocations = readable(from, sql, &mut rescued, |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-    });
-    for revocation in revocations {
-        transaction.execute("INSERT OR IGNORE INTO revocations VALUES (?1, ?2)", revocation)?;
+    if schema::has_revoked_at(from).unwrap_or_default() {
+        let sql = "SELECT subject, at_ms, until_ms FROM revocations";
+        let revocations = readable(from, sql, &mut rescued, |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        });
+        let sql =
+            "INSERT OR IGNORE INTO revocations (subject, at_ms, until_ms) VALUES (?1, ?2, ?3)";
+        for revocation in revocations {
+            transaction.execute(sql, revocation)?;
+        }
     }
     if schema::has_groups(from).unwrap_or_default() {
         let members = readable(from, "SELECT name, user FROM groups", &mut rescued, |row| {

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     fn revoke(token: u64, size: usize) -> Request {
-        Request::Revoke { token, subject: "x".repeat(size).into(), until_ms: 0 }
+        Request::Revoke { token, subject: "x".repeat(size).into(), at_ms: 0, until_ms: 0 }
     }
 
     fn taken(queue: &Queue, count: usize, bytes: usize) -> Vec<(u64, bool)> {

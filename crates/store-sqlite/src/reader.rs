@@ -189,7 +189,7 @@ fn revocations(
     now_ms: u64,
 ) -> rusqlite::Result<Revocations> {
     let mut statement = connection.prepare_cached(
-        "SELECT subject, until_ms FROM revocations
+        "SELECT subject, at_ms, until_ms FROM revocations
          WHERE (?1 IS NULL OR subject > ?1) AND until_ms > ?2 ORDER BY subject LIMIT ?3",
     )?;
     let mut rows = statement.query(params![after, signed(now_ms), signed(limit as u64 + 1)])?;
@@ -198,8 +198,9 @@ fn revocations(
         if revocations.len() == limit {
             return Ok(Revocations { revocations, more: true });
         }
-        let (subject, until_ms) = (row.get_ref(0)?.as_str()?.into(), unsigned(row.get(1)?)?);
-        revocations.push(Revocation { subject, until_ms });
+        let subject = row.get_ref(0)?.as_str()?.into();
+        let (at_ms, until_ms) = (unsigned(row.get(1)?)?, unsigned(row.get(2)?)?);
+        revocations.push(Revocation { subject, at_ms, until_ms });
     }
     Ok(Revocations { revocations, more: false })
 }

@@ -17,7 +17,7 @@ const APPLICATION_ID: i32 = 0x434c_524e;
 const BACKUP_ID: i32 = 0x434c_5242;
 
 /// Each brings a file from its index to the next version.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE rooms (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -74,6 +74,10 @@ const MIGRATIONS: [&str; 2] = [
         user TEXT NOT NULL,
         PRIMARY KEY (name, user)
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    -- When it was made; no server before this ever revoked anything.
+    ALTER TABLE revocations ADD COLUMN at_ms INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 
@@ -134,6 +138,11 @@ fn application_id(connection: &Connection) -> rusqlite::Result<i32> {
 /// Whether a file of an older server, which may be running, has groups already.
 pub(crate) fn has_groups(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(version(connection)? >= 2)
+}
+
+/// Whether it is of a server that could revoke; what one of before has as revocations is nothing.
+pub(crate) fn has_revoked_at(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(version(connection)? >= 3)
 }
 
 /// Whether what is in the file can be read here, a backup included; nothing is changed.

@@ -98,16 +98,17 @@ impl Batch<'_> {
                 });
                 Completion::Acked { token: *token, result: Ok(acked) }
             }
-            Request::Revoke { token, subject, until_ms } => {
+            Request::Revoke { token, subject, at_ms, until_ms } => {
                 self.connection
                     .prepare_cached("DELETE FROM revocations WHERE until_ms <= ?1")?
                     .execute(params![signed(self.now_ms)])?;
                 self.connection
                     .prepare_cached(
-                        "INSERT INTO revocations (subject, until_ms) VALUES (?1, ?2)
-                         ON CONFLICT DO UPDATE SET until_ms = max(until_ms, excluded.until_ms)",
+                        "INSERT INTO revocations (subject, at_ms, until_ms) VALUES (?1, ?2, ?3)
+                         ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms),
+                            until_ms = max(until_ms, excluded.until_ms)",
                     )?
-                    .execute(params![subject, signed(*until_ms)])?;
+                    .execute(params![subject, signed(*at_ms), signed(*until_ms)])?;
                 Completion::Revoked { token: *token, result: Ok(()) }
             }
             Request::Group { token, group, user, member } => {

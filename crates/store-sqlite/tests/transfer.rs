@@ -44,7 +44,7 @@ fn filled() -> Arc<TempDir> {
     let page = store.read("$user/ada").unwrap();
     let room = RoomName::parse("$user/ada").unwrap();
     let ack = Request::Ack { token: 1, room, epoch: page.standing.epoch, offset: 1 };
-    let revoke = Request::Revoke { token: 2, subject: "u:bob".into(), until_ms: 1 << 50 };
+    let revoke = Request::Revoke { token: 2, subject: "u:bob".into(), at_ms: 7, until_ms: 1 << 50 };
     store.apply(vec![ack, revoke], 0);
     drop(store);
     let connection = Connection::open(dir.file()).unwrap();
@@ -310,16 +310,23 @@ proptest! {
 fn a_file_of_the_first_schema_is_brought_up_to_date_and_can_be_exported_before() {
     let dir = filled();
     let connection = Connection::open(dir.file()).unwrap();
-    connection.execute_batch("DROP TABLE groups; PRAGMA user_version = 1").unwrap();
+    let older = "DROP TABLE groups; DELETE FROM revocations;
+        ALTER TABLE revocations DROP COLUMN at_ms; PRAGMA user_version = 1";
+    connection.execute_batch(older).unwrap();
     drop(connection);
     let (lines, done) = exported(&dir);
-    assert_eq!((done.publications, done.groups), (5, 0));
+    assert_eq!((done.publications, done.revocations, done.groups), (5, 0, 0));
     let mut store = Waited::open(Arc::clone(&dir)).unwrap();
     assert_eq!(store.apply(vec![append(1, "a", "5", None)], 0)[0].error(), None);
     drop(store);
     let connection = Connection::open(dir.file()).unwrap();
     let count: i64 =
         connection.query_row("SELECT count(*) FROM groups", (), |row| row.get(0)).unwrap();
+    assert!(
+        connection
+            .execute("INSERT INTO revocations (subject, at_ms, until_ms) VALUES ('a', 1, 2)", ())
+            .is_ok()
+    );
     assert_eq!(count, 0);
     assert!(imported(&lines).is_ok());
 }

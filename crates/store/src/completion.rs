@@ -125,6 +125,8 @@ pub struct Revocations {
 pub struct Revocation {
     /// Whose.
     pub subject: Box<str>,
+    /// When it was revoked, Unix milliseconds.
+    pub at_ms: u64,
     /// When it may be forgotten, Unix milliseconds.
     pub until_ms: u64,
 }

@@ -27,8 +27,8 @@ pub struct MemoryStore {
     sizes: Sizes,
     bytes_max: usize,
     squeezed: u64,
-    /// Until when, by subject; bounded by who may revoke, and [`MemoryStore::sweep`] forgets.
-    revoked: BTreeMap<Box<str>, u64>,
+    /// Since and until when, by subject; bounded by who may revoke, and [`MemoryStore::sweep`] forgets.
+    revoked: BTreeMap<Box<str>, (u64, u64)>,
     /// Groups and users; bounded by who may put them in.
     members: BTreeSet<(Box<str>, Box<str>)>,
 }
@@ -132,9 +132,11 @@ impl MemoryStore {
                 let acked = self.logs.get_mut(&room).map_or(0, |log| log.ack(&epoch, offset));
                 Completion::Acked { token, result: Ok(acked) }
             }
-            Request::Revoke { token, subject, until_ms } => {
-                let until = self.revoked.entry(subject).or_default();
-                *until = until_ms.max(*until);
+            Request::Revoke { token, subject, at_ms, until_ms } => {
+                let known = self.revoked.entry(subject).or_default();
+                // One that is over is as good as gone.
+                let (at, until) = if known.1 > now_ms { *known } else { (0, 0) };
+                *known = (at_ms.max(at), until_ms.max(until));
                 Completion::Revoked { token, result: Ok(()) }
             }
             Request::Group { token, group, user, member } => {
@@ -175,7 +177,7 @@ impl MemoryStore {
             }
             kept
         });
-        self.revoked.retain(|_, until_ms| *until_ms > now_ms);
+        self.revoked.retain(|_, (_, until_ms)| *until_ms > now_ms);
     }
 
     /// Throws a log away as a crash would.
@@ -214,9 +216,10 @@ impl MemoryStore {
     fn revocations(&self, after: Option<&str>, limit: usize, now_ms: u64) -> Revocations {
         let above = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.revoked.range::<str, _>((above, Bound::Unbounded));
-        let mut current = range.filter(|(_, until_ms)| **until_ms > now_ms);
-        let page = current.by_ref().take(limit).map(|(subject, until_ms)| Revocation {
+        let mut current = range.filter(|(_, (_, until_ms))| *until_ms > now_ms);
+        let page = current.by_ref().take(limit).map(|(subject, (at_ms, until_ms))| Revocation {
             subject: subject.clone(),
+            at_ms: *at_ms,
             until_ms: *until_ms,
         });
         let revocations = page.collect();

@@ -96,12 +96,15 @@ pub enum Request {
         /// The last publication that arrived.
         offset: Offset,
     },
-    /// Revokes what a subject was granted. A second one for the same subject can only extend it.
+    /// Revokes what a subject was granted. A second one for the same subject can only extend it: the
+    /// later of both times counts, each by itself.
     Revoke {
         /// The engine's mark.
         token: u64,
         /// Whose; any text.
         subject: Box<str>,
+        /// When it was revoked, Unix milliseconds.
+        at_ms: u64,
         /// When it may be forgotten, since nothing older is valid by then: Unix milliseconds.
         until_ms: u64,
     },

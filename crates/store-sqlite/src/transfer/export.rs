@@ -89,12 +89,14 @@ fn everything<W: Write>(
         publications(&snapshot, &room, out)?;
         keys(&snapshot, &room, out)?;
     }
-    let sql = "SELECT subject, until_ms FROM revocations ORDER BY subject";
-    rows_of(&snapshot, sql, (), |row| {
-        let line = RevocationLine { subject: row.get(0)?, until_ms: unsigned(row.get(1)?)? };
-        out.done.revocations += 1;
-        out.line(&Line::Revocation(line))
-    })?;
+    if schema::has_revoked_at(&snapshot)? {
+        let sql = "SELECT subject, at_ms, until_ms FROM revocations ORDER BY subject";
+        rows_of(&snapshot, sql, (), |row| {
+            let (at_ms, until_ms) = (unsigned(row.get(1)?)?, unsigned(row.get(2)?)?);
+            out.done.revocations += 1;
+            out.line(&Line::Revocation(RevocationLine { subject: row.get(0)?, at_ms, until_ms }))
+        })?;
+    }
     if schema::has_groups(&snapshot)? {
         rows_of(&snapshot, "SELECT name, user FROM groups ORDER BY name, user", (), |row| {
             out.done.groups += 1;

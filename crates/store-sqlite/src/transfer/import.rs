@@ -192,8 +192,8 @@ impl Import<'_> {
                 self.finish_room(to)?;
                 self.reach(Stage::Revocations)?;
                 self.done.revocations += 1;
-                let sql = "INSERT INTO revocations (subject, until_ms) VALUES (?1, ?2)";
-                insert(to, sql, params![line.subject, signed(line.until_ms)])
+                let sql = "INSERT INTO revocations (subject, at_ms, until_ms) VALUES (?1, ?2, ?3)";
+                insert(to, sql, params![line.subject, signed(line.at_ms), signed(line.until_ms)])
             }
             Line::Group(line) => {
                 self.finish_room(to)?;

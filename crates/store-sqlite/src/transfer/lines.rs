@@ -87,6 +87,7 @@ pub(super) struct KeyLine {
 #[serde(deny_unknown_fields)]
 pub(super) struct RevocationLine {
     pub(super) subject: String,
+    pub(super) at_ms: u64,
     pub(super) until_ms: u64,
 }
 

@@ -125,8 +125,8 @@ pub(super) fn ack(store: &mut impl Store, of: &str, log: &str, offset: Offset) -
     }
 }
 
-pub(super) fn revoke(store: &mut impl Store, subject: &str, until_ms: u64) {
-    let request = Request::Revoke { token: 5, subject: subject.into(), until_ms };
+pub(super) fn revoke(store: &mut impl Store, subject: &str, at_ms: u64, until_ms: u64) {
+    let request = Request::Revoke { token: 5, subject: subject.into(), at_ms, until_ms };
     assert_eq!(one(store, request, 0), Completion::Revoked { token: 5, result: Ok(()) });
 }
 

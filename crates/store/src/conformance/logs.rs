@@ -34,7 +34,7 @@ pub fn batches_are_answered_in_order<S: Subject>(make: impl Fn() -> S) {
         let to = ["a", "b", "c"][token as usize % 3];
         batch.push(match token % 5 {
             4 => Request::Ack { token, room: room(to), epoch: epoch("no"), offset: 1 },
-            3 => Request::Revoke { token, subject: to.into(), until_ms: 9 },
+            3 => Request::Revoke { token, subject: to.into(), at_ms: 1, until_ms: 9 },
             _ => append(token, to, "1", WIDE, 0),
         });
     }
@@ -282,7 +282,7 @@ pub fn failed_batch_leaves_nothing<S: Subject>(make: impl Fn() -> S) {
         append(1, "a", "2", WIDE, 0),
         append(2, "b", "1", WIDE, 0),
         Request::Ack { token: 3, room: room("a"), epoch: epoch("e-a"), offset: 1 },
-        Request::Revoke { token: 4, subject: "ada".into(), until_ms: 99 },
+        Request::Revoke { token: 4, subject: "ada".into(), at_ms: 1, until_ms: 99 },
     ];
     for completion in store.apply(batch.clone(), 0) {
         assert_eq!(completion.error(), Some(StoreError::Unavailable), "{completion:?}");

@@ -30,7 +30,7 @@ enum Step {
 enum Write {
     Append { room: usize, size: usize, age_ms: u64, key: Option<(u8, u8)> },
     Ack { room: usize, of_it: bool, offset: u64 },
-    Revoke { subject: u8, for_ms: u64 },
+    Revoke { subject: u8, at_ms: u64, for_ms: u64 },
     Group { group: u8, user: u8, member: bool },
 }
 
@@ -132,9 +132,9 @@ impl Run {
                 let epoch = if *of_it { epochs[*of].clone() } else { epoch("another") };
                 Request::Ack { token, room: room(ROOMS[*of].0), epoch, offset: *offset }
             }
-            Write::Revoke { subject, for_ms } => {
-                let until_ms = self.now_ms + for_ms;
-                Request::Revoke { token, subject: subject.to_string().into(), until_ms }
+            Write::Revoke { subject, at_ms, for_ms } => {
+                let (at_ms, until_ms) = (*at_ms, self.now_ms + for_ms);
+                Request::Revoke { token, subject: subject.to_string().into(), at_ms, until_ms }
             }
             Write::Group { group, user, member } => {
                 let (group, user) = (group.to_string().into(), user.to_string().into());
@@ -192,7 +192,8 @@ fn write() -> impl Strategy<Value = Write> {
             .prop_map(|(room, size, age_ms, key)| Write::Append { room, size, age_ms, key }),
         1 => (rooms, any::<bool>(), 0..9_u64)
             .prop_map(|(room, of_it, offset)| Write::Ack { room, of_it, offset }),
-        1 => (0..4_u8, 0..90_u64).prop_map(|(subject, for_ms)| Write::Revoke { subject, for_ms }),
+        1 => (0..4_u8, 0..9_u64, 0..90_u64)
+            .prop_map(|(subject, at_ms, for_ms)| Write::Revoke { subject, at_ms, for_ms }),
         1 => (0..3_u8, 0..3_u8, any::<bool>())
             .prop_map(|(group, user, member)| Write::Group { group, user, member }),
     ]
