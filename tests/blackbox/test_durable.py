@@ -274,8 +274,8 @@ def test_who_is_in_a_group_survives_kill_9(start):
 
 
 # [4.groups.restart]
-def test_without_durable_rooms_groups_end_with_the_process(start):
-    server = start()
+def test_without_a_store_groups_end_with_the_process(start):
+    server = start({"store": "memory"})
     assert server.api("/v1/groups/add", {"group": "staff", "user": "ada"})["changed"]
     server.stop()
     server.start()

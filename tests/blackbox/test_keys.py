@@ -19,6 +19,7 @@ READS = [
     "/v1/rooms",
     "/v1/clients",
     "/v1/groups/users?group=a",
+    "/v1/revocations",
 ]
 PUBLISHES = {
     "/broadcast": {"type": "m"},
@@ -31,6 +32,7 @@ ACTIONS = {
     "/v1/join": {"room": "a", "user": "nobody"},
     "/v1/groups/add": {"group": "a", "user": "nobody"},
     "/v1/groups/remove": {"group": "a", "user": "nobody"},
+    "/v1/revoke": {"client": "A" * 22},
 }
 EVERYTHING = {**dict.fromkeys(READS), **PUBLISHES, **ACTIONS}
 

@@ -11,7 +11,14 @@ import pytest
 from support.curl import problem
 from support.server import PATIENCE_S, wait_until
 
-READS = ["/v1/history", "/v1/members", "/v1/rooms", "/v1/clients", "/v1/groups/users"]
+READS = [
+    "/v1/history",
+    "/v1/members",
+    "/v1/rooms",
+    "/v1/clients",
+    "/v1/groups/users",
+    "/v1/revocations",
+]
 # The smallest good body of each.
 WRITES = {
     "/v1/publish": {"type": "m", "metadata": {"room": "a"}},
@@ -21,6 +28,7 @@ WRITES = {
     "/v1/join": {"room": "a", "user": "nobody"},
     "/v1/groups/add": {"group": "nobodies", "user": "nobody"},
     "/v1/groups/remove": {"group": "nobodies", "user": "nobody"},
+    "/v1/revoke": {"client": "A" * 22},
 }
 NOBODY = "A" * 22
 
@@ -844,6 +852,7 @@ def test_nothing_of_a_request_reaches_the_log(start, connect, curl):
             "room": named,
             "user": named,
             "group": named,
+            "until": "2099-01-01T00:00:00.000Z",
         }
         assert curl(path, body=body, of=server).status == 200
         # And refused ones.

@@ -66,6 +66,13 @@ impl Shard {
                 }
                 return fx.answer(api, ApiAnswer::Count(meant.len() as u64));
             }
+            ApiRequest::Revoke { subject, span, keep } => {
+                return self.revoke(api, &subject, span, keep, now, fx);
+            }
+            ApiRequest::Revocations { after, limit } => {
+                let rows = self.revocations(after.as_ref(), limit, now);
+                return fx.answer(api, ApiAnswer::Revocations(rows));
+            }
             ApiRequest::Join { room, target } => {
                 let meant = self.connections_of(&target);
                 for &conn in &meant {

@@ -86,6 +86,9 @@ pub struct Limits {
     /// Users in the groups of the HTTP API whose home is one worker, each once for every group;
     /// over it 503 for the API. Default 1,000,000.
     pub group_users: usize,
+    /// Revocations that are not over; over it 503 for the API. Every worker has all of them, some 100
+    /// bytes each. Default 100,000.
+    pub revocations: usize,
     /// From the accepted socket to the `$welcome`; over it 4001. Default 10 s, in milliseconds.
     pub handshake_ms: u64,
     /// How long the peer may take to answer a close frame. Default 5 s, in milliseconds.
@@ -118,6 +121,7 @@ impl Default for Limits {
             log_bytes: 1 << 30,
             homes: 100_000,
             group_users: 1_000_000,
+            revocations: 100_000,
             handshake_ms: 10_000,
             close_ms: 5_000,
             echo_message_bytes: 16 << 20,

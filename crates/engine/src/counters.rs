@@ -19,6 +19,8 @@ pub struct Counters {
     pub closing: u64,
     /// Gauge: members that read the log, since they are behind their room.
     pub behind: u64,
+    /// Gauge: revocations that this worker knows, some of which may be over; all know the same.
+    pub revocations: u64,
     /// Gauge: how many publications the last of them is behind.
     pub lag: u64,
     /// Gauge: rooms whose home this is.
@@ -104,6 +106,7 @@ impl Counters {
             *self.limits.entry(name).or_default() += count;
         }
         self.lag = self.lag.max(other.lag);
+        self.revocations = self.revocations.max(other.revocations);
     }
 
     /// A limit was met: `name` is that of its setting in `limits`.

@@ -29,6 +29,7 @@ pub mod mail;
 mod members;
 pub mod permission;
 mod presence;
+pub mod revoked;
 mod room;
 mod router;
 mod session;

@@ -131,10 +131,9 @@ impl Shard {
             Completion::Read { token, result } => self.on_read(home_id(token), result, now, fx),
             Completion::Acked { token, result } => self.on_acked(home_id(token), result, now, fx),
             Completion::Grouped { token, result } => self.on_group_stored(token, result, fx),
+            Completion::Revoked { token, result } => self.on_revoked(token, result, fx),
             // No shard asks for these.
-            Completion::Revoked { .. }
-            | Completion::Revocations { .. }
-            | Completion::Groups { .. } => {}
+            Completion::Revocations { .. } | Completion::Groups { .. } => {}
         }
     }
 

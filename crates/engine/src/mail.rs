@@ -7,6 +7,7 @@
 use crate::counters::Counters;
 use crate::effects::{AuthOutcome, Verdict};
 use crate::id::{ApiId, ConnId, ConnRef, WorkerId};
+use crate::revoked::{Span, Subject};
 use bytes::Bytes;
 use clarion_protocol::{
     ClientId, CommandId, Epoch, Join, LeftReason, Offset, Pattern, Position, Publication, Refusal,
@@ -579,6 +580,23 @@ pub enum ApiRequest {
         /// Which.
         target: Target,
     },
+    /// Revoke on this worker: its connections of the subject are closed with 4001. Answered with how
+    /// many.
+    Revoke {
+        /// Whose right to be here ends.
+        subject: Subject,
+        /// Since when, and until when.
+        span: Span,
+        /// Whether this is the worker that has the store keep it; the answer waits for that.
+        keep: bool,
+    },
+    /// What is revoked now, ascending.
+    Revocations {
+        /// Only behind this one.
+        after: Option<Subject>,
+        /// At most so many.
+        limit: usize,
+    },
     /// Make sessions leave a room that they joined; any worker passes it on. Answered with how many
     /// left.
     Kick {
@@ -657,11 +675,22 @@ pub enum ApiAnswer {
     },
     /// To [`ApiRequest::Rooms`].
     Rooms(Vec<RoomRow>),
-    /// To [`ApiRequest::Disconnect`], [`ApiRequest::Kick`], [`ApiRequest::Join`] and
-    /// [`ApiRequest::Group`].
+    /// To [`ApiRequest::Disconnect`], [`ApiRequest::Revoke`], [`ApiRequest::Kick`],
+    /// [`ApiRequest::Join`] and [`ApiRequest::Group`].
     Count(u64),
     /// To [`ApiRequest::GroupUsers`].
     Users(Vec<Box<str>>),
+    /// To [`ApiRequest::Revocations`].
+    Revocations(Vec<RevocationRow>),
+}
+
+/// One revocation, for `GET /v1/revocations`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationRow {
+    /// Whose.
+    pub subject: Subject,
+    /// Since when, and until when.
+    pub span: Span,
 }
 
 /// One room, for `GET /v1/rooms`.

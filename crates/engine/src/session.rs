@@ -10,6 +10,7 @@ use crate::effects::{AuthOutcome, Credentials, Effects, Grants};
 use crate::fault::Fault;
 use crate::id::{ConnId, ConnRef, Now};
 use crate::mail::{Mail, Origin, Place, RoomCommand, What};
+use crate::revoked::REVOKED;
 use crate::shard::Shard;
 use crate::ticket::Ticket;
 use clarion_protocol::{
@@ -57,6 +58,11 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let ticket = hello.ticket.and_then(|ticket| self.tickets.verify(&ticket, now.wall_ms));
+        let ticket = ticket.filter(|ticket| {
+            let Ticket { sender, grants, issued_at_ms, .. } = ticket;
+            let token_id = grants.token_id.as_deref();
+            !self.revoked.voids(sender, token_id, *issued_at_ms, now.wall_ms)
+        });
         let Some(connection) = self.connection(conn) else { return };
         connection.sdk = hello.sdk.map(Into::into);
         let waiting = connection.waiting();
@@ -93,6 +99,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let rooms_max = self.config.limits.rooms;
+        let outcome = self.revoked_outcome(outcome, now);
         let Some(connection) = self.connection(conn) else { return };
         if connection.phase == Phase::Open {
             return self.on_refreshed(conn, outcome, now, fx);
@@ -135,7 +142,8 @@ impl Shard {
             }
             AuthOutcome::Denied(why) => {
                 let asked = connection.waiting.as_ref().is_some_and(|w| w.hello.is_some());
-                if !connection.hello && !asked {
+                // A token that is void has passed the front, which does not know.
+                if !connection.hello && !asked && why != REVOKED {
                     // Nobody by the handshake, and it did not offer to say `$hello`; it still may.
                     let early = connection.waiting.as_mut().map(|w| std::mem::take(&mut w.early));
                     self.set_phase(conn, Phase::Hello);
@@ -157,6 +165,18 @@ impl Shard {
                 self.turn_away(conn, &refusal, close::OVERLOADED, now, fx);
             }
         }
+    }
+
+    /// What becomes of an outcome whose token was revoked.
+    fn revoked_outcome(&self, outcome: AuthOutcome, now: Now) -> AuthOutcome {
+        if let AuthOutcome::User { user, grants, issued_at_ms, .. } = &outcome {
+            let sender = Sender { user: Some(user.clone()), ..Sender::default() };
+            let token_id = grants.token_id.as_deref();
+            if self.revoked.voids(&sender, token_id, *issued_at_ms, now.wall_ms) {
+                return AuthOutcome::Denied(REVOKED);
+            }
+        }
+        outcome
     }
 
     /// Says why with an `$error`, and closes.

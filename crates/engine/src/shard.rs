@@ -16,6 +16,7 @@ use crate::home::Home;
 use crate::id::{ConnId, ConnRef, Now, WorkerId};
 use crate::local::Local;
 use crate::mail::{Mail, Origin};
+use crate::revoked::Revoked;
 use crate::router::Router;
 use crate::session::Binding;
 use crate::ticket::Tickets;
@@ -64,6 +65,7 @@ pub struct Shard {
     pub(crate) sessions: HashMap<ClientId, Binding, FixedState>,
     pub(crate) bindings: u64,
     pub(crate) groups: Groups,
+    pub(crate) revoked: Revoked,
     /// Members in their grace, each session once for every time that its connection went; at most
     /// `limits.graces`.
     pub(crate) graces: usize,
@@ -105,6 +107,7 @@ impl Shard {
             mail_paused: Vec::new(),
             sessions: HashMap::with_hasher(hasher.clone()),
             groups: Groups::new(hasher),
+            revoked: Revoked::default(),
             graces: 0,
             bindings: 0,
             questions: 0,
@@ -425,6 +428,7 @@ impl Shard {
         counters.inflated_plain_bytes = done.inflated.plain_bytes;
         counters.inflated_bytes = done.inflated.compressed_bytes;
         counters.connections = self.open;
+        counters.revocations = self.revoked.len() as u64;
         counters.rooms = self.homes.len() as u64;
         counters.members = self.homes.iter().map(|(_, home)| home.count()).sum();
         (counters.behind, counters.lag) = self.behind_and_lag();
@@ -464,8 +468,13 @@ impl Shard {
 
     /// The connections that have a session, by index.
     pub(crate) fn each_open(&self) -> impl Iterator<Item = (ConnId, &Connection)> {
+        self.each_connection().filter(|(_, connection)| connection.phase == Phase::Open)
+    }
+
+    /// All connections, by index.
+    pub(crate) fn each_connection(&self) -> impl Iterator<Item = (ConnId, &Connection)> {
         self.connections.iter().enumerate().filter_map(|(index, slot)| {
-            let connection = slot.as_deref().filter(|c| c.phase == Phase::Open)?;
+            let connection = slot.as_deref()?;
             let conn = ConnId { index: index as u32, generation: connection.generation };
             Some((conn, connection))
         })

@@ -4,14 +4,15 @@ use crate::api::{self, Answers, Api};
 use crate::api_keys::ApiKeys;
 use crate::audit::Audit;
 use crate::auth::{self, Auth};
-use crate::config::{Secret, Settings, Span};
+use crate::config::{Secret, Settings, Span, Store};
 use crate::front::origin::{Allowed, Origins};
 use crate::front::{self, Addresses, Counts, Front, Gauge, Proxies, Tls};
-use crate::worker::{self, Clock, Workers};
+use crate::worker::{self, Clock, Kept, Workers};
 use crate::{keys, logs};
+use clarion_engine::revoked::{self, Subject};
 use clarion_engine::{Mail, Router, WorkerId};
 use clarion_protocol::RoomName;
-use clarion_store::{Completion, Request};
+use clarion_store::{Completion, Request, Revocation};
 use clarion_store_sqlite::{Options, SqliteStore};
 use hyper::header::HeaderValue;
 use std::fmt::Display;
@@ -120,11 +121,11 @@ impl Server {
         let config = Arc::new(settings.engine(ticket_key, u64::from_le_bytes(keys::random())));
         let answers = Arc::new(Answers::default());
         let post: Arc<OnceLock<Arc<Workers>>> = Arc::default();
-        let durable = settings.has_durable_rooms().then(|| open_store(settings, &post));
-        let (durable, groups) = durable.transpose()?.unzip();
-        let groups = groups.unwrap_or_default();
+        let durable = (settings.store == Store::Sqlite).then(|| open_store(settings, &post));
+        let (durable, kept) = durable.transpose()?.unzip();
+        let kept = kept.unwrap_or_default();
         let (workers, threads) =
-            worker::start(&config, &answers, durable.as_ref(), &auth, &groups, clock)
+            worker::start(&config, &answers, durable.as_ref(), &auth, &kept, clock)
                 .map_err(|e| failed("the workers cannot start", &e))?;
         let workers = Arc::new(workers);
         // Nobody asks the store anything before there are connections.
@@ -151,6 +152,9 @@ impl Server {
             clock,
             body_bytes: settings.limits.http_body_bytes,
             body_time: settings.limits.handshake.0,
+            durable_rooms: settings.has_durable_rooms(),
+            leeway_ms: settings.auth.leeway.as_ms(),
+            session_ttl_ms: settings.session.ttl.as_ms(),
         }));
         let front = Arc::new(Front {
             api: api.clone(),
@@ -217,18 +221,15 @@ impl Server {
 const AT_START: u32 = u32::MAX;
 /// How long the store may take for one of them.
 const START_TIME: Duration = Duration::from_secs(60);
-/// Users in groups that are read at once.
-const GROUPS_PAGE: u32 = 10_000;
+/// Users in groups, or revocations, that are read at once.
+const PAGE: u32 = 10_000;
 
-/// Users in groups.
-type Groups = Vec<(RoomName, Box<str>)>;
-
-/// Opens the file for durable rooms, and reads who is in which group; what it answers later goes to
-/// the workers by mail.
+/// Opens the store's file, and reads what workers have to know from the start; what it answers later
+/// goes to them by mail.
 fn open_store(
     settings: &Settings,
     post: &Arc<OnceLock<Arc<Workers>>>,
-) -> Result<(Arc<SqliteStore>, Groups), String> {
+) -> Result<(Arc<SqliteStore>, Kept), String> {
     let post = Arc::clone(post);
     let (sender, receiver) = mpsc::channel();
     let sink = move |to: u32, completions: Vec<Completion>| {
@@ -241,29 +242,49 @@ fn open_store(
     };
     let store = SqliteStore::start(Options::new(&settings.data_dir), sink);
     let store = Arc::new(store.map_err(|error| error.to_string())?);
-    let groups = read_groups(&store, &receiver)?;
-    Ok((store, groups))
+    let ask = |request| {
+        store.submit(AT_START, request);
+        receiver.recv_timeout(START_TIME).ok().and_then(|mut all| all.pop())
+    };
+    let failed =
+        |what| format!("the {what} cannot be read; `clarion store check` shows what is wrong");
+    let groups = read_groups(ask).ok_or_else(|| failed("groups"))?;
+    let revocations = read_revocations(ask).ok_or_else(|| failed("revocations"))?;
+    Ok((store, Kept { groups, revocations }))
 }
 
-fn read_groups(
-    store: &SqliteStore,
-    completions: &mpsc::Receiver<Vec<Completion>>,
-) -> Result<Groups, String> {
-    let failed =
-        || "the groups cannot be read; `clarion store check` shows what is wrong".to_owned();
+/// Who is in which group; `None` if that cannot be said.
+fn read_groups(ask: impl Fn(Request) -> Option<Completion>) -> Option<Vec<(RoomName, Box<str>)>> {
     let (mut groups, mut after) = (Vec::new(), None);
     loop {
-        store.submit(AT_START, Request::Groups { token: 0, after, limit: GROUPS_PAGE });
-        let completion = completions.recv_timeout(START_TIME).ok().and_then(|mut all| all.pop());
-        let Some(Completion::Groups { result: Ok(page), .. }) = completion else {
-            return Err(failed());
-        };
+        let request = Request::Groups { token: 0, after, limit: PAGE };
+        let Some(Completion::Groups { result: Ok(page), .. }) = ask(request) else { return None };
         after = page.members.last().cloned();
         for (group, user) in page.members {
-            groups.push((RoomName::group(&group).map_err(|_| failed())?, user));
+            groups.push((RoomName::group(&group).ok()?, user));
         }
         if !page.more {
-            return Ok(groups);
+            return Some(groups);
+        }
+    }
+}
+
+/// Who must not be let in; `None` if that cannot be said, also of one of them.
+fn read_revocations(
+    ask: impl Fn(Request) -> Option<Completion>,
+) -> Option<Vec<(Subject, revoked::Span)>> {
+    let (mut revocations, mut after) = (Vec::new(), None);
+    loop {
+        let request = Request::Revocations { token: 0, after, limit: PAGE };
+        let Some(Completion::Revocations { result: Ok(page), .. }) = ask(request) else {
+            return None;
+        };
+        after = page.revocations.last().map(|last| last.subject.clone());
+        for Revocation { subject, at_ms, until_ms } in page.revocations {
+            revocations.push((Subject::parse(&subject)?, revoked::Span { at_ms, until_ms }));
+        }
+        if !page.more {
+            return Some(revocations);
         }
     }
 }

@@ -291,7 +291,10 @@ impl Rig {
     pub(crate) fn stored(&mut self, instead: Option<StoreError>) {
         for request in self.effects.held.take().into_iter().flatten() {
             let completion = match (&request, instead) {
-                (Request::Append { .. } | Request::Group { .. }, Some(error)) => {
+                (
+                    Request::Append { .. } | Request::Group { .. } | Request::Revoke { .. },
+                    Some(error),
+                ) => {
                     let refused = request.refuse(error);
                     if error == StoreError::Unknown {
                         // It was done; what is lost is the answer.

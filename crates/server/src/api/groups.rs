@@ -42,8 +42,8 @@ pub(super) struct Changed {
 
 /// Puts a user into a group: all their sessions, those to come included.
 ///
-/// Groups that are made here survive a restart if the server has durable rooms, and in that case it is
-/// answered when it is on the disk; those of a token are the token's.
+/// Groups that are made here survive a restart if the server has a store, and in that case it is answered
+/// when it is on the disk; those of a token are the token's.
 #[utoipa::path(
     post, path = "/v1/groups/add", tag = "sessions", request_body = Membership,
     responses((status = 200, description = "The user is in the group.", body = Changed)),

@@ -121,6 +121,8 @@ metrics! {
     FELL_BEHIND = Counter "clarion_fell_behind_total", "members", [],
         "Members that were too slow and fell back to reading the log.";
     GAPS = Counter "clarion_gaps_total", "gaps", [], "Losses that were announced with $gap.";
+    REVOCATIONS = Gauge "clarion_revocations", "revocations", [],
+        "Revocations, until a minute or two after they are over.";
     OUTBOX = Gauge "clarion_outbox_bytes", "bytes", [],
         "Bytes queued for all connections, which the kernel has not taken.";
     OUTBOX_PEAK = Gauge "clarion_outbox_peak_bytes", "bytes", [],
@@ -294,7 +296,7 @@ impl Api {
         write_process(page, uptime);
     }
 
-    /// All zero without durable rooms.
+    /// All zero without a store.
     fn write_store(&self, page: &mut Page) {
         let store = self.durable.as_ref();
         let counters = store.map(|store| store.counters()).unwrap_or_default();
@@ -382,6 +384,7 @@ impl Api {
         page.one(&LAG, counters.lag);
         page.one(&FELL_BEHIND, counters.fell_behind);
         page.one(&GAPS, counters.gaps);
+        page.one(&REVOCATIONS, counters.revocations);
         page.one(&OUTBOX, workers.outbox_bytes());
         let (outbox, mailbox) = self.scrapes.peaks(workers);
         page.one(&OUTBOX_PEAK, outbox);

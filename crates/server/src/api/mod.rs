@@ -14,12 +14,14 @@ pub(crate) mod page;
 pub(crate) mod process;
 mod publish;
 mod query;
+mod revocations;
 mod rooms;
 mod schema;
 mod sessions;
 mod stats;
 
 pub(crate) use answers::Answers;
+use answers::Pending;
 
 use crate::api_keys::{ApiKeys, Caller, Denied, Scope};
 use crate::audit::{self, Affected, Audit, Record};
@@ -39,8 +41,8 @@ use metrics::Scrapes;
 use serde::Serialize;
 use stats::Samples;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The HTTP API.
@@ -52,7 +54,7 @@ pub(crate) struct Api {
     pub(crate) router: Router,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
-    /// For logs that survive the process, if any room has one.
+    /// For what survives the process, unless nothing is to.
     pub(crate) durable: Option<Arc<SqliteStore>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) auth: Arc<Auth>,
@@ -62,6 +64,12 @@ pub(crate) struct Api {
     pub(crate) clock: Clock,
     pub(crate) body_bytes: usize,
     pub(crate) body_time: Duration,
+    /// Some rooms are, and not only groups and revocations.
+    pub(crate) durable_rooms: bool,
+    pub(crate) leeway_ms: u64,
+    pub(crate) session_ttl_ms: u64,
+    /// Held while workers are told of a revocation, so that all are in the same order.
+    revoking: Mutex<()>,
     samples: Samples,
     scrapes: Scrapes,
     started: Instant,
@@ -76,7 +84,7 @@ pub(crate) struct Parts {
     pub(crate) router: Router,
     pub(crate) workers: Arc<Workers>,
     pub(crate) answers: Arc<Answers>,
-    /// For logs that survive the process, if any room has one.
+    /// For what survives the process, unless nothing is to.
     pub(crate) durable: Option<Arc<SqliteStore>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) auth: Arc<Auth>,
@@ -86,6 +94,11 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) body_bytes: usize,
     pub(crate) body_time: Duration,
+    pub(crate) durable_rooms: bool,
+    /// How much longer than it says a token is good.
+    pub(crate) leeway_ms: u64,
+    /// How long a ticket is good.
+    pub(crate) session_ttl_ms: u64,
 }
 
 /// Entries of a page when nothing is said.
@@ -116,6 +129,8 @@ enum Route {
     GroupUsers,
     GroupAdd,
     GroupRemove,
+    Revoke,
+    Revocations,
     Document,
     Metrics,
     Alive,
@@ -139,6 +154,8 @@ impl Route {
         ("/v1/groups/users", Self::GroupUsers),
         ("/v1/groups/add", Self::GroupAdd),
         ("/v1/groups/remove", Self::GroupRemove),
+        ("/v1/revoke", Self::Revoke),
+        ("/v1/revocations", Self::Revocations),
         ("/openapi.json", Self::Document),
         ("/metrics", Self::Metrics),
         ("/healthz", Self::Alive),
@@ -160,11 +177,15 @@ impl Route {
             | Self::Members
             | Self::Rooms
             | Self::GroupUsers
+            | Self::Revocations
             | Self::Document
             | Self::Metrics => Some(Scope::Read),
-            Self::Disconnect | Self::Kick | Self::Join | Self::GroupAdd | Self::GroupRemove => {
-                Some(Scope::Admin)
-            }
+            Self::Disconnect
+            | Self::Kick
+            | Self::Join
+            | Self::GroupAdd
+            | Self::GroupRemove
+            | Self::Revoke => Some(Scope::Admin),
             Self::Alive | Self::Ready => None,
         }
     }
@@ -178,12 +199,14 @@ impl Route {
             | Self::Kick
             | Self::Join
             | Self::GroupAdd
-            | Self::GroupRemove => true,
+            | Self::GroupRemove
+            | Self::Revoke => true,
             Self::Stats
             | Self::History
             | Self::Members
             | Self::Rooms
             | Self::GroupUsers
+            | Self::Revocations
             | Self::Clients
             | Self::ClientsFirst
             | Self::Document
@@ -233,6 +256,10 @@ impl Api {
             clock: parts.clock,
             body_bytes: parts.body_bytes,
             body_time: parts.body_time,
+            durable_rooms: parts.durable_rooms,
+            leeway_ms: parts.leeway_ms,
+            session_ttl_ms: parts.session_ttl_ms,
+            revoking: Mutex::new(()),
             samples: Samples::new(),
             scrapes: Scrapes::default(),
             started: Instant::now(),
@@ -290,6 +317,7 @@ impl Api {
             Route::Members => rooms::members(self, query).await,
             Route::Rooms => rooms::rooms(self, query).await,
             Route::GroupUsers => groups::users(self, query).await,
+            Route::Revocations => revocations::revocations(self, query).await,
             Route::Document => Ok(openapi::document()),
             Route::Metrics => Ok(metrics(self, request.headers()).await),
             _ => Err(Problem::not_found()),
@@ -333,6 +361,7 @@ impl Api {
             (Route::Join, Ok(body)) => sessions::join(self, &body).await,
             (Route::GroupAdd, Ok(body)) => groups::add(self, &body).await,
             (Route::GroupRemove, Ok(body)) => groups::remove(self, &body).await,
+            (Route::Revoke, Ok(body)) => revocations::revoke(self, &body).await,
             (_, Ok(_)) => Err(Problem::not_found()),
         };
         let (status, affected) = match &result {
@@ -389,6 +418,11 @@ impl Api {
         &self,
         requests: Vec<(WorkerId, ApiRequest)>,
     ) -> Vec<Result<ApiAnswer, Refusal>> {
+        collect(self.post_many(requests)).await
+    }
+
+    /// The first half of [`Self::ask_many`].
+    fn post_many(&self, requests: Vec<(WorkerId, ApiRequest)>) -> Vec<Pending<'_>> {
         let mut mail: Vec<Vec<Mail>> = self.workers.ids().map(|_| Vec::new()).collect();
         let pending: Vec<_> = requests
             .into_iter()
@@ -403,17 +437,22 @@ impl Api {
                 self.workers.post_all(worker, mail);
             }
         }
-        let mut answers = Vec::with_capacity(pending.len());
-        for mut pending in pending {
-            answers.push(pending.wait().await);
-        }
-        let missing = answers.iter().filter(|answer| answer.is_none()).count();
-        let refusal = (missing > 0).then(|| late(missing));
-        let or_late = |answer: Option<ApiAnswer>| {
-            answered(answer.ok_or_else(|| refusal.clone().expect("one is missing")))
-        };
-        answers.into_iter().map(or_late).collect()
+        pending
     }
+}
+
+/// The answers to questions, in their order.
+async fn collect(pending: Vec<Pending<'_>>) -> Vec<Result<ApiAnswer, Refusal>> {
+    let mut answers = Vec::with_capacity(pending.len());
+    for mut pending in pending {
+        answers.push(pending.wait().await);
+    }
+    let missing = answers.iter().filter(|answer| answer.is_none()).count();
+    let refusal = (missing > 0).then(|| late(missing));
+    let or_late = |answer: Option<ApiAnswer>| {
+        answered(answer.ok_or_else(|| refusal.clone().expect("one is missing")))
+    };
+    answers.into_iter().map(or_late).collect()
 }
 
 /// An answer that is a refusal is one.
@@ -466,7 +505,9 @@ fn ready(api: &Api) -> Result<Answer, Problem> {
     if api.draining.load(Relaxed) {
         return Err(Problem::unavailable("The server is about to stop.", 5));
     }
-    if let Some(Health::Failing(why)) = api.durable.as_ref().map(|store| store.health()) {
+    if let Some(Health::Failing(why)) = api.durable.as_ref().map(|store| store.health())
+        && api.durable_rooms
+    {
         // Whoever may ask this may know that, and no more: the sentence is in the log.
         tracing::debug!(why, "not ready");
         return Err(Problem::unavailable("The store of durable rooms does not work.", 5));

@@ -2,7 +2,7 @@
 //!
 //! What all routes have in common, the refusals above all, is added to each in one place.
 
-use super::{Route, answer, clients, groups, publish, rooms, sessions, stats};
+use super::{Route, answer, clients, groups, publish, revocations, rooms, sessions, stats};
 use crate::front::{Answer, Document};
 use bytes::Bytes;
 use std::sync::LazyLock;
@@ -37,6 +37,8 @@ const KEY: &str = "key";
         groups::users,
         groups::add,
         groups::remove,
+        revocations::revoke,
+        revocations::revocations,
         stats::stats,
         super::metrics,
         super::alive,

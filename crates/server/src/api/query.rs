@@ -1,5 +1,6 @@
 //! The query of a request: which parameters it has, each at most once, decoded.
 
+use clarion_engine::revoked::Subject;
 use clarion_protocol::{
     ClientId, Epoch, ErrorName, OFFSET_MAX, Pattern, Refusal, RoomName, UserId,
 };
@@ -60,6 +61,12 @@ impl<'a, const N: usize> Query<'a, N> {
     pub(super) fn segment(&self, name: &'static str) -> Result<Option<Box<str>>, Refusal> {
         let Some(text) = self.text(name) else { return Ok(None) };
         segment(text, name).map(Some)
+    }
+
+    /// Whom a revocation is about.
+    pub(super) fn subject(&self, name: &'static str) -> Result<Option<Subject>, Refusal> {
+        let rule = || Refusal::bad_request(name, "this is the `next` of another page");
+        self.text(name).map(|text| Subject::parse(text).ok_or_else(rule)).transpose()
     }
 
     pub(super) fn pattern(&self, name: &'static str) -> Result<Option<Pattern>, Refusal> {

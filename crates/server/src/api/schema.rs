@@ -3,6 +3,7 @@
 //! They say of a text what a JSON Schema can say of it: lengths are in bytes on the wire and in
 //! characters there, which is the same for names, since those are ASCII.
 
+use clarion_engine::effects::Grants;
 use clarion_protocol::id::{CLIENT_ID_SIZE, SEGMENT_SIZE_MAX};
 use clarion_protocol::name::ROOM_NAME_SIZE_MAX;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -55,6 +56,16 @@ pub(super) fn client() -> Object {
     // 128 bits leave two for the last digit.
     text("[A-Za-z0-9_-]{21}[AQgw]", CLIENT_ID_SIZE)
         .description(Some("The public id of a session: 22 characters of base64url."))
+        .build()
+}
+
+/// The id of a token.
+pub(super) fn token_id() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(Grants::TOKEN_ID_MAX))
+        .description(Some("The `jti` of a token; at most 128 bytes."))
         .build()
 }
 

@@ -88,12 +88,16 @@ pub(super) struct Count {
 }
 
 /// The sum of what workers say.
+pub(super) fn total(answers: impl IntoIterator<Item = ApiAnswer>) -> Result<u64, Refusal> {
+    let count = |answer| match answer {
+        ApiAnswer::Count(count) => Ok(count),
+        _ => Err(super::wrong()),
+    };
+    answers.into_iter().map(count).sum()
+}
+
 fn sum(answers: impl IntoIterator<Item = ApiAnswer>) -> Result<Answer, Problem> {
-    let mut sessions = 0;
-    for answer in answers {
-        let ApiAnswer::Count(count) = answer else { return Err(super::wrong().into()) };
-        sessions += count;
-    }
+    let sessions = total(answers)?;
     let mut answer = json(&Count { sessions });
     answer.extensions_mut().insert(Affected(sessions));
     Ok(answer)

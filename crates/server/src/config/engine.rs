@@ -1,7 +1,8 @@
 //! From the settings to what the engine obeys. The engine's defaults are the settings' defaults.
 
 use super::{
-    Deflate, Heartbeat, Limits, Presence, Room, RoomLog, Session, Settings, Span, Unshared, Who,
+    Deflate, Heartbeat, Limits, Presence, Room, RoomLog, Session, Settings, Span, Store, Unshared,
+    Who,
 };
 use clarion_engine::config as engine;
 use clarion_store::LogLimits;
@@ -13,7 +14,7 @@ impl Settings {
         let limits = &self.limits;
         clarion_engine::Config {
             workers: self.workers,
-            groups_durable: self.has_durable_rooms(),
+            groups_durable: self.store == Store::Sqlite,
             limits: engine::Limits {
                 message_bytes: limits.message_bytes,
                 fragments: limits.fragments,
@@ -34,6 +35,7 @@ impl Settings {
                 log_bytes: limits.log_bytes,
                 homes: limits.homes,
                 group_users: limits.group_users,
+                revocations: limits.revocations,
                 handshake_ms: limits.handshake.as_ms(),
                 close_ms: limits.close.as_ms(),
                 echo_message_bytes: limits.echo_message_bytes,
@@ -145,6 +147,7 @@ impl Default for Limits {
             log_bytes: engine.log_bytes,
             homes: engine.homes,
             group_users: engine.group_users,
+            revocations: engine.revocations,
             handshake: Span::from_ms(engine.handshake_ms),
             close: Span::from_ms(engine.close_ms),
             echo_message_bytes: engine.echo_message_bytes,

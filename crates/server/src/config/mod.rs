@@ -60,13 +60,13 @@ pub(crate) struct Settings {
     pub(crate) rooms: Vec<Room>,
 }
 
-/// What keeps the logs of durable rooms.
+/// What keeps the logs of durable rooms, groups that the API made, and revocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Store {
-    /// A file in the data directory; it is made when a room is durable.
+    /// A file in the data directory.
     Sqlite,
-    /// Nothing: no room can be durable.
+    /// Nothing: no room can be durable, and groups and revocations end with the process.
     Memory,
 }
 
@@ -101,6 +101,7 @@ pub(crate) struct Limits {
     pub(crate) log_bytes: usize,
     pub(crate) homes: usize,
     pub(crate) group_users: usize,
+    pub(crate) revocations: usize,
     /// From the accepted socket to the `$welcome`; the front gives it to the HTTP headers, too.
     pub(crate) handshake: Span,
     pub(crate) close: Span,
@@ -471,7 +472,7 @@ impl Settings {
         .collect()
     }
 
-    /// Whether any room is durable, so that there must be a store for it.
+    /// Whether any room is durable, so that the server is of little use while its store fails.
     pub(crate) fn has_durable_rooms(&self) -> bool {
         self.rooms.iter().any(|room| room.log == RoomLog::Durable)
     }

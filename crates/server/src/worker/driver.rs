@@ -86,7 +86,7 @@ pub(crate) struct Driver {
     pub(crate) deliveries: Vec<u64>,
     config: Arc<Config>,
     close_us: u64,
-    /// For logs that survive the process, if any room has one.
+    /// For what survives the process, unless nothing is to.
     durable: Option<Arc<SqliteStore>>,
     store: MemoryStore,
     answers: Arc<Answers>,

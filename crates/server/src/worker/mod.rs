@@ -23,6 +23,7 @@ pub(crate) use meter::{BOUNDS_US, Distribution};
 
 use crate::api::Answers;
 use crate::auth::Auth;
+use clarion_engine::revoked::{Span, Subject};
 use clarion_engine::{Config, Mail, Shard, WorkerId};
 use clarion_protocol::RoomName;
 use clarion_store_sqlite::SqliteStore;
@@ -110,7 +111,15 @@ pub(crate) struct Reservation {
     pub(crate) seat: Seat,
 }
 
-/// Starts all workers, which know that these users are in groups.
+/// What was there when the process ended, and every worker has to know before anybody comes.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// Users in groups.
+    pub(crate) groups: Vec<(RoomName, Box<str>)>,
+    pub(crate) revocations: Vec<(Subject, Span)>,
+}
+
+/// Starts all workers.
 ///
 /// # Errors
 /// What the operating system says about polls and threads.
@@ -119,7 +128,7 @@ pub(crate) fn start(
     answers: &Arc<Answers>,
     durable: Option<&Arc<SqliteStore>>,
     auth: &Arc<Auth>,
-    groups: &[(RoomName, Box<str>)],
+    kept: &Kept,
     clock: Clock,
 ) -> io::Result<(Workers, Vec<JoinHandle<()>>)> {
     let mut polls = Vec::new();
@@ -151,8 +160,11 @@ pub(crate) fn start(
         };
         let now = clock.now();
         let mut shard = Shard::new(id, config.clone());
-        for (room, user) in groups {
+        for (room, user) in &kept.groups {
             shard.restore_group(room, user);
+        }
+        for (subject, span) in &kept.revocations {
+            shard.restore_revocation(subject.clone(), *span);
         }
         let worker = Worker {
             poll,

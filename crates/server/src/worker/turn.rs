@@ -384,6 +384,7 @@ impl Worker {
         }
         if self.sweep_at <= now.mono_us {
             self.sweep_at = now.mono_us + SWEEP_US;
+            self.shard.sweep_revoked(now);
             let shard = &self.shard;
             self.driver.sweep_store(|room| shard.is_home(room));
         }
