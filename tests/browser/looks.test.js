@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { after, before, describe, test } from 'node:test';
-import { DESKTOP, launch, Person, PHONE, screenshots } from './support/people.js';
+import { DESKTOP, launch, Person, PHONE, refuseOnce, screenshots } from './support/people.js';
 import { Server } from './support/server.js';
 import { Wire } from './support/wire.js';
 
@@ -117,6 +117,105 @@ for (const [size, options] of Object.entries({ desktop: DESKTOP, phone: PHONE })
         await dora.page.getByText('Not in your rooms').waitFor();
         await check(dora, 'direct-gone');
         await dora.leave();
+      });
+
+      test('inbox', async () => {
+        const user = `dora-${size}-${colorScheme}`;
+        const come = async (options = {}, at = server) => {
+          const token = await server.token(user);
+          return Person.signIn(browser, at, '$inbox', 'Dora', token, { ...look, ...options });
+        };
+        const inbox = (person) => person.page.getByRole('main', { name: 'Inbox' });
+        const lines = (person) => inbox(person).getByRole('listitem');
+        const guest = await Person.enter(browser, server, 'general', 'Dora', look);
+        await guest.page.evaluate(() => {
+          location.hash = '#$inbox';
+        });
+        await inbox(guest)
+          .getByText(/You are a guest here/)
+          .waitFor();
+        await check(guest, 'inbox-guest');
+        await guest.leave();
+
+        const first = await come();
+        await inbox(first).getByText('Nobody has written to you.').waitFor();
+        await check(first, 'inbox-empty');
+        await first.leave();
+
+        const long = 'a-user-whose-name-is-as-long-as-names-may-be-and-has-no-place-to-break';
+        await server.write(user, 'ada', 'Are you there?', 'Ada');
+        await server.write(
+          user,
+          long,
+          'Wrapped'.repeat(80),
+          'Somebody With Quite a Long Name Indeed',
+        );
+        await server.write(
+          user,
+          'chiara',
+          'Lunch at noon? The place around the corner, as always.',
+        );
+        await server.write(
+          user,
+          'ada',
+          'It can wait until tomorrow, but not longer than that.',
+          'Ada',
+        );
+        const second = await come();
+        await inbox(second).getByText('4 unread messages').waitFor();
+        await check(second, 'inbox-unread');
+        await lines(second).filter({ hasText: 'Lunch' }).getByRole('link').click();
+        await second.sees('Lunch at noon? The place around the corner, as always.');
+        await check(second, 'inbox-conversation');
+        await second.page.goBack();
+        await inbox(second).getByText('3 unread messages').waitFor();
+        await check(second, 'inbox');
+        if (size === 'phone') {
+          await second.page.getByRole('button', { name: /^Conversations/ }).click();
+          await second.page.getByRole('dialog', { name: 'Conversations' }).waitFor();
+          await check(second, 'inbox-rooms');
+          await second.page.keyboard.press('Escape');
+        }
+        await inbox(second).getByRole('button', { name: 'Mark all as read' }).click();
+        await second.page.waitForFunction(() => document.title === 'Inbox – Clarion');
+        await second.leave();
+
+        const third = await come({ before: refuseOnce('$history') });
+        await inbox(third).getByRole('alert').waitFor();
+        await check(third, 'inbox-error');
+        await third.leave();
+
+        const wire = await Wire.to(server.port);
+        try {
+          const fourth = await come({}, wire);
+          await lines(fourth).first().waitFor();
+          wire.cut();
+          await fourth.page.getByText(/Next try in/).waitFor();
+          await check(fourth, 'inbox-offline');
+          await fourth.leave();
+        } finally {
+          wire.close();
+        }
+      });
+
+      test('account', async () => {
+        const token = await server.token('dora');
+        for (const [name, stored] of [
+          ['account-guest', { name: 'Dora' }],
+          ['account', { name: 'Dora', token }],
+          ['account-refused', { name: 'Dora', token: 'no token' }],
+        ]) {
+          const dora = await Person.visit(browser, `${server.url}/#$inbox`, { ...look, stored });
+          const status = name === 'account-refused' ? /not valid any more/ : 'Connected.';
+          await dora.page.getByRole('status').getByText(status).waitFor();
+          if (size === 'phone') {
+            await dora.page.getByRole('button', { name: /^Conversations/ }).click();
+          }
+          await dora.page.getByRole('button', { name: /^You:/ }).click();
+          await dora.page.getByRole('dialog', { name: 'You' }).waitFor();
+          await check(dora, name);
+          await dora.leave();
+        }
       });
 
       test('direct messages that the server does not allow', async () => {

@@ -1,5 +1,5 @@
 import { Client } from '@clarion/client';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { DirectMessages } from '../src/features/chat/direct.ts';
 import { setUnread, unread } from '../src/features/chat/unread.ts';
 
@@ -15,8 +15,8 @@ afterEach(() => {
 
 const settled = () => new Promise((resolve) => setTimeout(resolve));
 
-/** Direct messages of `guest:me` on a real client, with this test as the server. */
-async function setUp() {
+/** Direct messages on a real client, with this test as the server. */
+async function setUp(me = 'guest:me', joined: object = {}) {
   const received: Envelope[] = [];
   let say = (_text: string) => {};
   const client = new Client('ws://test', {
@@ -30,12 +30,12 @@ async function setUp() {
   const send = (type: string, payload: unknown, metadata: object = {}) =>
     say(JSON.stringify({ type, payload, metadata }));
   const welcome = (user: string) => {
-    send('$welcome', { client: user.slice(6), user, resumed: false });
-    send('$joined', {}, { room: `$user/${user}` });
+    send('$welcome', { client: user.replace('guest:', ''), user, resumed: false });
+    send('$joined', joined, { room: `$user/${user}` });
   };
   client.connect();
   await settled();
-  welcome('guest:me');
+  welcome(me);
   const hear = (user: string, message: string, name = user, room = '$user/guest:me') =>
     send('chat_message', { user: name, message }, { room, time: '', from: { client: 'x', user } });
   const texts = (user: string) =>
@@ -52,7 +52,7 @@ async function setUp() {
     if (index < 0) throw new Error(`no ${type} in ${JSON.stringify(received)}`);
     return received.splice(index, 1)[0] as Envelope;
   };
-  return { client, direct, send, hear, texts, take };
+  return { client, direct, received, send, hear, texts, take };
 }
 
 test('messages_are_sorted_by_who_wrote_them_and_counted_until_seen', async () => {
@@ -125,4 +125,93 @@ test('loss_is_told_in_every_conversation', async () => {
   send('$gap', { reason: 'slow' }, { room: '$user/guest:me' });
   expect(texts('guest:ada')).toEqual(['one sent', 'gap']);
   expect(texts('guest:ben')).toEqual(['two sent', 'gap']);
+});
+
+describe('in a room that is kept', () => {
+  const INBOX = '$user/ada';
+  const settle = async () => {
+    for (let n = 0; n < 5; n++) await settled();
+  };
+
+  /** Ada has acknowledged 2, and 3 and 4 wait. */
+  async function kept() {
+    const world = await setUp('ada', { epoch: 'e', offset: 4, from: 3, recovered: true });
+    const message = (user: string, offset: number) => ({
+      type: 'chat_message',
+      payload: { user: user.toUpperCase(), message: `m${offset}` },
+      metadata: { room: INBOX, epoch: 'e', offset, time: '', from: { client: user, user } },
+    });
+    const deliver = (user: string, offset: number) => {
+      const { type, payload, metadata } = message(user, offset);
+      world.send(type, payload, metadata);
+    };
+    deliver('ben', 3);
+    deliver('cara', 4);
+    await settle();
+    return { ...world, message, deliver };
+  }
+
+  test('what_was_seen_is_acknowledged_and_what_was_not_is_not', async () => {
+    const { direct, received, take, send, deliver } = await kept();
+    const acks = () => received.filter(({ type }) => type === '$ack');
+    expect(unread.get()).toEqual({ '$user/ben': 1, '$user/cara': 1 });
+    direct.watch('cara');
+    await settle();
+    // An acknowledgement of 4 would say that 3 was seen.
+    expect(acks()).toEqual([]);
+    deliver('cara', 5);
+    direct.watch('ben');
+    await settle();
+    const ack = take('$ack');
+    expect(ack).toMatchObject({ payload: { offset: 3 }, metadata: { room: INBOX } });
+    send('$reply', {}, { id: ack.metadata.id });
+    await settle();
+    expect(take('$ack').payload).toMatchObject({ offset: 5 });
+    expect(unread.get()).toEqual({});
+  });
+
+  test('all_can_be_seen_at_once', async () => {
+    const { direct, send, take } = await kept();
+    direct.seeAll();
+    await settle();
+    const ack = take('$ack');
+    send('$reply', {}, { id: ack.metadata.id });
+    await settle();
+    expect(take('$ack').payload).toMatchObject({ offset: 4 });
+    expect(unread.get()).toEqual({});
+  });
+
+  test('what_was_seen_before_is_read_from_the_log_and_is_not_unread', async () => {
+    const { direct, message, send, take, texts } = await kept();
+    expect(direct.inbox.get()).toEqual({ isKept: true, earlier: 'loading', isTrimmed: false });
+    const asked = take('$history');
+    expect(asked.payload).toMatchObject({ before: { epoch: 'e', offset: 3 } });
+    const publications = [message('ben', 1), message('dora', 2)];
+    const page = { epoch: 'e', offset: 4, first: 1, publications, more: false };
+    send('$reply', page, { id: asked.metadata.id });
+    await settle();
+    expect(direct.inbox.get().earlier).toBe('none');
+    expect(texts('ben')).toEqual(['m1 sent', 'm3 sent']);
+    expect(texts('dora')).toEqual(['m2 sent']);
+    expect(unread.get()).toEqual({ '$user/ben': 1, '$user/cara': 1 });
+  });
+
+  test('history_that_cannot_be_read_can_be_asked_for_again', async () => {
+    const { direct, send, take } = await kept();
+    const error = { code: 503, name: 'unavailable', message: '', temporary: true };
+    send('$error', error, { id: take('$history').metadata.id });
+    await settle();
+    expect(direct.inbox.get().earlier).toBe('failed');
+    direct.loadEarlier();
+    expect(direct.inbox.get().earlier).toBe('loading');
+    const page = { epoch: 'e', offset: 4, first: 3, publications: [], more: false };
+    send('$reply', page, { id: take('$history').metadata.id });
+    await settle();
+    expect(direct.inbox.get().earlier).toBe('none');
+  });
+
+  test('what_is_gone_before_it_was_seen_is_said', async () => {
+    const { direct } = await setUp('ada', { epoch: 'e', offset: 4, from: 3, recovered: false });
+    expect(direct.inbox.get().isTrimmed).toBe(true);
+  });
 });

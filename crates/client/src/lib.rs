@@ -45,7 +45,7 @@
 //!     match event? {
 //!         // Acknowledged when this loop asks for the next event, so not if it ends here.
 //!         RoomEvent::Publication(publication) => save(&publication)?,
-//!         // Back after a lost connection: all that was missed follows.
+//!         // Back, or on a new device: all that was missed follows.
 //!         RoomEvent::Recovered { from, to } => println!("{} new", (to + 1).saturating_sub(from)),
 //!         RoomEvent::Gap(gap) => println!("some will never come: {}", gap.reason),
 //!         _ => {}

@@ -46,14 +46,26 @@ export class Person {
     });
   }
 
-  /** Comes to the page for the first time; nothing is typed yet. */
-  static async visit(browser, url, { name = 'Somebody', ...options } = {}) {
+  /** Comes to the page for the first time; nothing is typed yet. `before` is given its context. */
+  static async visit(browser, url, { name = 'Somebody', stored = {}, before, ...options } = {}) {
     const context = await browser.newContext({ ...DESKTOP, locale: 'en-GB', ...options });
     context.setDefaultTimeout(15_000);
+    await context.addInitScript((items) => {
+      for (const [key, value] of Object.entries(items)) {
+        localStorage.setItem(`clarion.${key}`, JSON.stringify(value));
+      }
+    }, stored);
+    await before?.(context);
     const page = await context.newPage();
     const person = new Person(page, name);
     await page.goto(url);
     return person;
+  }
+
+  /** Comes with an account, on a device that is new but for the name. */
+  static async signIn(browser, server, place, name, token, options = {}) {
+    const context = { name, stored: { name, token }, ...options };
+    return Person.visit(browser, `${server.url}/#${place}`, context);
   }
 
   /** Comes to a room and says who they are. */
@@ -137,4 +149,24 @@ export async function until(what, check, timeoutMs = 15_000) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   throw new Error(`${what}: still ${JSON.stringify(last)}`);
+}
+
+/** Has the first command of a type refused as by a server whose storage fails; for `before`. */
+export function refuseOnce(type) {
+  const payload = { code: 503, name: 'unavailable', message: 'not now', temporary: true };
+  let isOver = false;
+  return (context) =>
+    context.routeWebSocket(/\/ws$/, (page) => {
+      const server = page.connectToServer();
+      page.onMessage((text) => {
+        const message = JSON.parse(text);
+        if (isOver || message.type !== type) {
+          server.send(text);
+          return;
+        }
+        isOver = true;
+        const { id } = message.metadata;
+        page.send(JSON.stringify({ type: '$error', payload, metadata: { id } }));
+      });
+    });
 }

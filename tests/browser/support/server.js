@@ -132,6 +132,13 @@ export class Server {
     return this.api('/broadcast', { type: 'chat_message', payload, metadata: { room } });
   }
 
+  /** Writes to a user as another does, who may be away. */
+  write(to, user, message, name = user) {
+    const payload = { user: name, message, timestamp: new Date().toISOString() };
+    const metadata = { room: `$user/${to}`, from: { user } };
+    return this.api('/v1/publish', { type: 'chat_message', payload, metadata });
+  }
+
   /** The user id of the only one in a room. */
   async userIn(room) {
     const { clients } = await this.api(`/clients?room=${encodeURIComponent(room)}`);

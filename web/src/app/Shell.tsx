@@ -2,10 +2,11 @@ import { useStore } from '@clarion/client/react';
 import { useRef, useState } from 'react';
 import { directRoom } from '../features/chat/chat-room.ts';
 import { DirectConversation } from '../features/chat/DirectConversation.tsx';
+import { Inbox } from '../features/chat/Inbox.tsx';
 import { KeepRoom } from '../features/chat/KeepRoom.tsx';
 import { RoomConversation } from '../features/chat/RoomConversation.tsx';
 import { ConnectionBanner } from '../features/connection/ConnectionBanner.tsx';
-import { isMySession, myPresence } from '../features/identity/identity.ts';
+import { isMySession, isSignedIn, myPresence } from '../features/identity/identity.ts';
 import { NameChooser } from '../features/identity/NameChooser.tsx';
 import { MemberList } from '../features/members/MemberList.tsx';
 import { MembersButton } from '../features/members/MembersButton.tsx';
@@ -19,7 +20,7 @@ import type { Presence } from '../shared/presence.ts';
 import { useMedia } from '../shared/use-media.ts';
 import { seedOf, userName } from '../shared/user-name.ts';
 import { closeRoom, direct, openRooms } from './chat.ts';
-import { go, type Place, placeOf, route } from './route.ts';
+import { go, linkTo, type Place, placeOf, route } from './route.ts';
 import styles from './Shell.module.css';
 import { ShortcutsHelp } from './ShortcutsHelp.tsx';
 import { Sidebar } from './Sidebar.tsx';
@@ -84,7 +85,7 @@ export function Shell() {
       <button type="button" className={styles.skip} onClick={focusComposer}>
         Skip to writing a message
       </button>
-      <ConnectionBanner />
+      <ConnectionBanner isSignedIn={isSignedIn()} />
       {open.map((name) => (
         <KeepRoom
           key={name}
@@ -130,7 +131,7 @@ export function Shell() {
             <MembersButton room={place.name} onClick={() => setDrawer('members')} />
           )}
         </header>
-        <Content place={place} presence={presence} other={other} />
+        <Content place={place} presence={presence} other={other} onSignIn={() => setDrawer('me')} />
       </main>
       {place.kind === 'room' && (
         <Panel
@@ -168,9 +169,10 @@ interface ContentProps {
   place: Place;
   presence: Presence;
   other: Presence | undefined;
+  onSignIn: () => void;
 }
 
-function Content({ place, presence, other }: ContentProps) {
+function Content({ place, presence, other, onSignIn }: ContentProps) {
   if (place.kind === 'invalid') {
     return (
       <div className={styles.empty}>
@@ -189,6 +191,9 @@ function Content({ place, presence, other }: ContentProps) {
         <JoinRoom onJoin={go} isProminent suggestion="general" />
       </div>
     );
+  }
+  if (place.kind === 'inbox') {
+    return <Inbox direct={direct} linkTo={linkTo} onSignIn={onSignIn} />;
   }
   if (place.kind === 'direct') {
     const { user } = place;
@@ -250,11 +255,13 @@ function useTitleOf(place: Place, other: Presence | undefined): string {
   const user = place.kind === 'direct' ? place.user : '';
   const known = useStore(direct.threads, (threads) => threads.get(user)?.name);
   if (place.kind === 'room') return roomTitle(place.name);
+  if (place.kind === 'inbox') return 'Inbox';
   if (place.kind === 'direct') return other?.name ?? known ?? userName(user) ?? '';
   return '';
 }
 
 function mainLabel(place: Place, title: string): string {
   if (place.kind === 'room') return `Room ${title}`;
+  if (place.kind === 'inbox') return title;
   return place.kind === 'direct' ? `Conversation with ${title}` : 'No room';
 }

@@ -8,11 +8,13 @@ import { JoinRoom } from '../features/rooms/JoinRoom.tsx';
 import { recentRooms } from '../features/rooms/recent-rooms.ts';
 import { isGroup, roomTitle } from '../features/rooms/room-name.ts';
 import { Avatar } from '../shared/Avatar.tsx';
-import { KeyboardIcon, Logo, PeopleIcon } from '../shared/icons.tsx';
+import { plural } from '../shared/format.ts';
+import { InboxIcon, KeyboardIcon, Logo, PeopleIcon } from '../shared/icons.tsx';
 import { seedOf } from '../shared/user-name.ts';
 import { direct } from './chat.ts';
-import { go, linkTo } from './route.ts';
+import { go, INBOX, linkTo } from './route.ts';
 import styles from './Sidebar.module.css';
+import { unreadDirect } from './use-conversations.ts';
 
 interface SidebarProps {
   current: string;
@@ -26,6 +28,7 @@ export function Sidebar({ current, onPick, onLeave, onMe, onHelp }: SidebarProps
   const rooms = useStore(recentRooms);
   const threads = useStore(direct.threads);
   const counts = useStore(unread);
+  const waiting = unreadDirect(counts);
   const { name, status, text } = useStore(myPresence);
   const client = useClient();
   // The same color as for others, once it is known who I am.
@@ -37,6 +40,23 @@ export function Sidebar({ current, onPick, onLeave, onMe, onHelp }: SidebarProps
       <p className={styles.brand}>
         <Logo /> Clarion <ConnectionDot />
       </p>
+      <a
+        className={styles.inbox}
+        href={linkTo(INBOX)}
+        aria-current={current === INBOX ? 'page' : undefined}
+        onClick={onPick}
+      >
+        <InboxIcon />
+        <span className={styles.label}>Inbox</span>
+        {waiting > 0 && (
+          <>
+            <span className={styles.count} aria-hidden="true">
+              {waiting > 99 ? '99+' : waiting}
+            </span>
+            <span className="visually-hidden">, {plural(waiting, 'unread message')}</span>
+          </>
+        )}
+      </a>
       <ConversationList
         {...list}
         label="Your rooms"

@@ -1,12 +1,15 @@
 import { Client } from '@clarion/client';
 import { Store } from '@clarion/client/react';
 import { DirectMessages } from '../features/chat/direct.ts';
-import { myName, rememberSession } from '../features/identity/identity.ts';
+import { isSignedIn, myName, myToken, rememberSession } from '../features/identity/identity.ts';
 import { forgetRoom, rememberRoom } from '../features/rooms/recent-rooms.ts';
 import { isGroup } from '../features/rooms/room-name.ts';
 
 /** The app's one connection. */
-export const client = new Client(socketUrl(window.location));
+export const client = new Client(
+  socketUrl(window.location),
+  isSignedIn() ? { token: myToken() ?? '' } : {},
+);
 
 /** Conversations with one user each. */
 export const direct = new DirectMessages(client, myName.get);

@@ -4,11 +4,14 @@ import { roomNameProblem, roomTitle } from '../features/rooms/room-name.ts';
 /** Where the address leads. */
 export type Place =
   | { kind: 'nowhere' }
+  | { kind: 'inbox' }
   | { kind: 'room'; name: string }
   | { kind: 'direct'; user: string }
   | { kind: 'invalid'; name: string; problem: string };
 
 const USER = '$user/';
+/** No room can have this name. */
+export const INBOX = '$inbox';
 
 /** What the address names, so that a link leads to it: `#general`, `#chat/berlin`, `#$user/ada`. */
 export const route = new Store(read());
@@ -25,6 +28,7 @@ function read(): string {
 
 export function placeOf(name: string): Place {
   if (name === '') return { kind: 'nowhere' };
+  if (name === INBOX) return { kind: 'inbox' };
   if (name.startsWith(USER) && name.length > USER.length) {
     return { kind: 'direct', user: name.slice(USER.length) };
   }

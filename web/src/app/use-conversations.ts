@@ -5,13 +5,13 @@ import { setUnread, unread } from '../features/chat/unread.ts';
 import { recentRooms } from '../features/rooms/recent-rooms.ts';
 import { type Presence, presenceOf } from '../shared/presence.ts';
 import { direct, openRoom, openRooms } from './chat.ts';
-import type { Place } from './route.ts';
+import { INBOX, type Place } from './route.ts';
 
-/** Rooms by name and users by `$user/<id>`, as the lists show them from top to bottom. */
+/** The inbox, rooms by name and users by `$user/<id>`, as they are listed from top to bottom. */
 export function useConversations(): string[] {
   const rooms = useStore(recentRooms);
   const threads = useStore(direct.threads);
-  return [...rooms, ...[...threads.keys()].map(directRoom)];
+  return [INBOX, ...rooms, ...[...threads.keys()].map(directRoom)];
 }
 
 /** Opens what is looked at, and keeps its count of unread messages at 0. */
@@ -62,6 +62,12 @@ export function useTitle(title: string): number {
     document.title = shown;
   }, [shown]);
   return total;
+}
+
+/** Of users, not of rooms. */
+export function unreadDirect(counts: Readonly<Record<string, number>>): number {
+  const ofUsers = Object.entries(counts).filter(([name]) => name.startsWith(directRoom('')));
+  return sum(Object.fromEntries(ofUsers));
 }
 
 function sum(counts: Readonly<Record<string, number>>): number {

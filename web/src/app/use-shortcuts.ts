@@ -9,7 +9,7 @@ export interface Shortcuts {
 
 /** What the keyboard can do from anywhere; as the help shows it. */
 export const SHORTCUTS: readonly (readonly [keys: readonly string[], does: string])[] = [
-  [['F6'], 'Next part of the page: rooms, messages, composer, members'],
+  [['F6'], 'Next part of the page: conversations, messages, composer, members'],
   [['Shift', 'F6'], 'Previous part of the page'],
   [['↑', '↓'], 'Through a list of rooms or members, or the messages'],
   [['Alt', '↑'], 'Previous conversation'],
@@ -26,6 +26,7 @@ export const SHORTCUTS: readonly (readonly [keys: readonly string[], does: strin
 const PARTS = [
   '[data-part=conversations] [tabindex="0"], [data-part=conversations] input',
   '#messages',
+  '[data-part=inbox] [tabindex="0"], [data-part=inbox] button',
   '#message:not(:disabled)',
   '[data-part=members] [tabindex="0"]',
 ];

@@ -67,6 +67,14 @@ export function KeyboardIcon() {
   );
 }
 
+export function InboxIcon() {
+  return (
+    <Icon>
+      <path d="M4 13.500 6.500 5h11L20 13.500V19H4v-5.500ZM4 13.500h4.500l1.500 2.500h4l1.500-2.500H20" />
+    </Icon>
+  );
+}
+
 export function Logo() {
   return <img src="/favicon.svg" width="28" height="28" alt="" />;
 }

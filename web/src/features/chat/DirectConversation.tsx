@@ -20,6 +20,7 @@ export function DirectConversation({ direct, user, presence, isMine }: DirectCon
   const client = useClient();
   const connection = useConnection();
   const thread = useStore(direct.threads, (threads) => threads.get(user));
+  const isKept = useStore(direct.inbox, (inbox) => inbox.isKept === true);
   const isClosed = connection.state === 'closed';
   const name = presence?.name ?? thread?.name ?? userName(user) ?? user;
   const isGuest = user.startsWith('guest:');
@@ -48,7 +49,9 @@ export function DirectConversation({ direct, user, presence, isMine }: DirectCon
               </span>
             )}
             <span>
-              Kept in your two windows only, until they are closed
+              {isKept
+                ? 'What you write is shown in this window only, until it is closed'
+                : 'Kept in your two windows only, until they are closed'}
               {isGuest ? '; what a guest misses while away is lost.' : '.'}
             </span>
           </p>

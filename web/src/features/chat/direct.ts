@@ -1,5 +1,11 @@
-import type { ClarionError, Client, Publication } from '@clarion/client';
-import { type Delivery, type Entry, type Message, Store } from '@clarion/client/react';
+import type { ClarionError, Client, Position, Publication, Room } from '@clarion/client';
+import {
+  type Delivery,
+  type Earlier,
+  type Entry,
+  type Message,
+  Store,
+} from '@clarion/client/react';
 import { directRoom } from './chat-room.ts';
 import { authorOf, CHAT_MESSAGE, chatPayload, textOf } from './message.ts';
 import { setUnread } from './unread.ts';
@@ -14,6 +20,18 @@ export interface Thread {
   readonly isForbidden: boolean;
 }
 
+/** What is known of my own room, where others write to me. */
+export interface Inbox {
+  /** The server keeps what comes while I am away; undefined until it is known. */
+  readonly isKept: boolean | undefined;
+  /** Whether there is more that I have seen on some device. */
+  readonly earlier: Earlier;
+  /** Something that I have never seen is not kept any more. */
+  readonly isTrimmed: boolean;
+}
+
+const UNKNOWN: Inbox = { isKept: undefined, earlier: 'none', isTrimmed: false };
+const PAGE = 50;
 const THREADS_MAX = 100;
 const ENTRIES_MAX = 1_000;
 
@@ -21,18 +39,24 @@ const ENTRIES_MAX = 1_000;
  * Conversations with one user each, outside of React.
  *
  * Each writes into the other's `$user/` room and reads its own, so nobody but the two windows has
- * both halves: they are kept here, in memory, and nowhere else. A guest's room is an address of one
+ * both halves. What others write is in my room's log, if I am no guest, and comes when I am back; a
+ * message is acknowledged when I have seen it, so that a device that is new begins with what I have
+ * not. What I write is kept here, in memory, and nowhere else. A guest's room is an address of one
  * session and has no log, so a guest who is away is not reached.
  */
 export class DirectMessages {
   /** By user, in the order in which they began; a new map on every change. */
   readonly threads = new Store<ReadonlyMap<string, Thread>>(new Map());
+  readonly inbox = new Store<Inbox>(UNKNOWN);
   readonly #client: Client;
   readonly #author: () => string;
-  #inbox = '';
+  #room: Room | undefined;
+  /** What is earlier lies before it. */
+  #oldest: Position | undefined;
   #off = () => {};
   #watched: string | undefined;
-  readonly #unread = new Map<string, number>();
+  /** By user: what to call when their messages have been seen. */
+  readonly #unseen = new Map<string, (() => void)[]>();
   #ids = 0;
 
   constructor(client: Client, author: () => string) {
@@ -48,14 +72,38 @@ export class DirectMessages {
 
   watch(user: string | undefined): void {
     this.#watched = user;
-    if (user !== undefined) this.#count(user, 0);
+    if (user !== undefined) this.#see(user);
+  }
+
+  seeAll(): void {
+    for (const user of [...this.#unseen.keys()]) this.#see(user);
+  }
+
+  /** Reads what I have seen before; it says itself that it could not. */
+  async loadEarlier(): Promise<void> {
+    const before = this.#oldest;
+    const room = this.#room;
+    if (!room || !before || this.inbox.get().earlier === 'loading') return;
+    this.#learn({ earlier: 'loading' });
+    try {
+      const { publications, more } = await room.history({ before, limit: PAGE });
+      if (room !== this.#room) return;
+      this.#oldest = publications[0]?.position ?? before;
+      // The newest first, each put before what is there.
+      for (const publication of publications.reverse()) this.#take(publication, true);
+      this.#learn({ earlier: more ? 'more' : 'none' });
+    } catch (error) {
+      // The log from which it came is gone: there is nothing earlier any more.
+      const isGone = (error as ClarionError).name === 'epoch_changed';
+      if (room === this.#room) this.#learn({ earlier: isGone ? 'none' : 'failed' });
+    }
   }
 
   /** Takes it off the list, with all that was said. */
   close(user: string): void {
     const threads = new Map(this.threads.get());
     threads.delete(user);
-    this.#count(user, 0);
+    this.#see(user);
     this.threads.set(threads);
   }
 
@@ -118,14 +166,20 @@ export class DirectMessages {
   /** Guests are another user after each new session, and have another inbox. */
   #listen(): void {
     const { session } = this.#client;
-    const inbox = session ? directRoom(session.user) : '';
-    if (inbox === this.#inbox || inbox === '') return;
-    this.#inbox = inbox;
+    if (!session || this.#room?.name === directRoom(session.user)) return;
+    const room = this.#client.room(directRoom(session.user));
     this.#off();
-    const room = this.#client.room(inbox);
+    this.#room = room;
+    this.#oldest = undefined;
+    this.inbox.set(UNKNOWN);
     const off = [
+      room.on('state', ({ state }) => {
+        if (state === 'joined' && this.inbox.get().isKept === undefined) this.#begin(room);
+      }),
       room.on('publication', (publication) => this.#receive(publication)),
       room.on('gap', (gap) => {
+        // Without a beginning: it was gone before I came.
+        if (gap.reason === 'trimmed' && gap.from === undefined) this.#learn({ isTrimmed: true });
         // Whose messages are missing nobody knows.
         for (const user of this.threads.get().keys()) {
           this.#add(user, { kind: 'gap', id: `gap-${++this.#ids}`, gap });
@@ -137,18 +191,47 @@ export class DirectMessages {
     };
   }
 
-  #receive(publication: Publication): void {
+  #begin({ logged, position }: Room): void {
+    this.#learn({ isKept: logged === true });
+    if (!position) return;
+    // What I have not seen comes by itself.
+    this.#oldest = { ...position, offset: position.offset + 1 };
+    this.loadEarlier();
+  }
+
+  #learn(news: Partial<Inbox>): void {
+    this.inbox.set({ ...this.inbox.get(), ...news });
+  }
+
+  /** Handled, and with that acknowledged, when the promise is fulfilled. */
+  #receive(publication: Publication): Promise<void> | undefined {
+    const user = this.#take(publication, false);
+    if (user === undefined || this.#watched === user) return undefined;
+    return new Promise((resolve) => {
+      const unseen = [...(this.#unseen.get(user) ?? []), resolve];
+      this.#unseen.set(user, unseen);
+      setUnread(directRoom(user), unseen.length);
+    });
+  }
+
+  /** Puts it where it belongs; returns with whom, if it is a message. */
+  #take(publication: Publication, isEarlier: boolean): string | undefined {
     const { user } = publication.from;
     // What the API sends without a name has nobody who could be answered.
-    if (user === undefined || textOf(publication) === undefined) return;
-    const message: Message = {
-      kind: 'message',
-      id: `theirs-${++this.#ids}`,
-      publication,
-      delivery: 'sent',
-    };
-    this.#add(user, message, authorOf(publication.payload as { user?: unknown }, user));
-    if (this.#watched !== user) this.#count(user, (this.#unread.get(user) ?? 0) + 1);
+    if (user === undefined || textOf(publication) === undefined) return undefined;
+    const id = `theirs-${++this.#ids}`;
+    const message: Message = { kind: 'message', id, publication, delivery: 'sent' };
+    const name = authorOf(publication.payload as { user?: unknown }, user);
+    if (isEarlier) {
+      // What they are called now is known from what came later.
+      this.#change(user, this.threads.get().get(user)?.name ?? name, (thread) => ({
+        ...thread,
+        entries: [message, ...thread.entries].slice(0, ENTRIES_MAX),
+      }));
+    } else {
+      this.#add(user, message, name);
+    }
+    return user;
   }
 
   #add(user: string, entry: Entry, name?: string): void {
@@ -166,13 +249,16 @@ export class DirectMessages {
     for (const oldest of threads.keys()) {
       if (threads.size <= THREADS_MAX) break;
       threads.delete(oldest);
-      this.#count(oldest, 0);
+      // Not seen, and so not acknowledged: it comes again.
+      this.#unseen.delete(oldest);
+      setUnread(directRoom(oldest), 0);
     }
     this.threads.set(threads);
   }
 
-  #count(user: string, count: number): void {
-    this.#unread.set(user, count);
-    setUnread(directRoom(user), count);
+  #see(user: string): void {
+    for (const seen of this.#unseen.get(user) ?? []) seen();
+    this.#unseen.delete(user);
+    setUnread(directRoom(user), 0);
   }
 }

@@ -7,7 +7,7 @@ import { explainConnection } from './explain.ts';
 const MOMENT_MS = 600;
 
 /** Says why there is no connection, when the next try is, and lets one try now. */
-export function ConnectionBanner() {
+export function ConnectionBanner({ isSignedIn }: { isSignedIn: boolean }) {
   const client = useClient();
   const status = useConnection();
   const { state, nextTryAt } = status;
@@ -18,7 +18,11 @@ export function ConnectionBanner() {
   return (
     <section aria-label="Connection" className={isShown ? styles.place : undefined}>
       <p className={isShown ? styles.text : 'visually-hidden'} role="status">
-        {isShown ? explainConnection(status) : state === 'connected' ? 'Connected.' : ''}
+        {isShown
+          ? explainConnection(status, isSignedIn)
+          : state === 'connected'
+            ? 'Connected.'
+            : ''}
       </p>
       {isShown && (
         <>

@@ -20,6 +20,12 @@ const REASONS: Record<string, string> = {
 };
 
 /** Why there is no connection, for people. */
-export function explainConnection({ code, reason }: Status<ClientState>): string {
+export function explainConnection(
+  { code, reason }: Status<ClientState>,
+  isSignedIn = false,
+): string {
+  if (isSignedIn && reason === 'unauthenticated') {
+    return 'Your sign-in is not valid any more. Under your name you can sign out, and in again.';
+  }
   return REASONS[reason] ?? (code ? `The connection ended (${code}, ${reason}).` : 'Connecting…');
 }

@@ -2,6 +2,7 @@ import { useStore } from '@clarion/client/react';
 import { useId, useState } from 'react';
 import { Logo } from '../../shared/icons.tsx';
 import { STATUS_LENGTH } from '../../shared/presence.ts';
+import { Account } from './Account.tsx';
 import { myName, myStatus, NAME_LENGTH } from './identity.ts';
 import styles from './NameChooser.module.css';
 
@@ -54,13 +55,14 @@ export function NameChooser({ onDone }: { onDone?: () => void }) {
         >
           {isMissing
             ? 'Please type a name.'
-            : 'It goes with your messages. You are a guest here: no account, no password.'}
+            : 'It goes with your messages. You need no account and no password.'}
         </p>
         {onDone && <StatusFields status={status} onChange={setStatus} />}
         <button type="submit" className={styles.button}>
           {onDone ? 'Save' : 'Continue'}
         </button>
       </form>
+      {onDone && <Account />}
     </Screen>
   );
 }

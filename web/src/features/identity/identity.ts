@@ -14,6 +14,27 @@ export const myName = new Store(storedName.get());
 
 myName.subscribe(() => storedName.set(myName.get()));
 
+const storedToken = new Stored('token', (value) => (typeof value === 'string' ? value : ''));
+
+/** What the server is shown; undefined for a guest. */
+export function myToken(): string | undefined {
+  return storedToken.get() || undefined;
+}
+
+export function isSignedIn(): boolean {
+  return myToken() !== undefined;
+}
+
+/** Whoever I was is gone with all that the page holds of them. */
+export function signIn(token: string): void {
+  storedToken.set(token);
+  window.location.reload();
+}
+
+export function signOut(): void {
+  signIn('');
+}
+
 /** What I say of myself beside the name. */
 export interface MyStatus {
   isAway: boolean;
