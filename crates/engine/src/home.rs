@@ -3,6 +3,7 @@
 //! This module is the room's state and the questions one can ask of it. What happens to it, command
 //! by command, is in `room.rs`; how members are told of each other in `presence.rs`.
 
+use crate::appends::Appends;
 use crate::config::RoomSettings;
 use crate::id::{ConnRef, WorkerId};
 use crate::mail::{JoinBy, Origin, Place, Present, RoomCommand, What};
@@ -29,8 +30,7 @@ pub(crate) struct Home {
     users: HashMap<Box<str>, u32, FixedState>,
     /// One for each worker that has members now.
     pub(crate) workers: Vec<Subscriber>,
-    /// Appends at the store, oldest first; bounded by what connections may have under way.
-    pub(crate) appends: VecDeque<PendingAppend>,
+    pub(crate) appends: Appends,
     /// The epoch was given to an append that may have made the log with it. It is not given to another:
     /// if the log came and went in between, two publications would get one place.
     pub(crate) offered: bool,
@@ -186,7 +186,7 @@ impl Home {
             members: BTreeMap::new(),
             users: HashMap::with_hasher(hasher.clone()),
             workers: Vec::new(),
-            appends: VecDeque::new(),
+            appends: Appends::new(hasher),
             offered: false,
             told: false,
             acks: VecDeque::new(),

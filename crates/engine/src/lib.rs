@@ -13,6 +13,7 @@
 //! other in [`mail`].
 
 mod api;
+mod appends;
 mod command;
 pub mod config;
 mod connection;

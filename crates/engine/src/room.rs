@@ -200,9 +200,8 @@ impl Shard {
         if let Origin::Connection { conn, .. } = &asker.origin {
             home.busy.entry(*conn).or_default().appends += 1;
         }
-        if key.is_some()
+        if let Some(first) = key.as_ref().and_then(|key| home.appends.of(key))
             && !key_race
-            && let Some(first) = home.appends.iter_mut().find(|first| first.key == key)
         {
             first.followers.push(asker);
             return;
@@ -239,7 +238,7 @@ impl Shard {
         });
         let time_ms = pending.publication.time_ms;
         home.offered |= offers;
-        home.appends.push_back(pending);
+        home.appends.push(pending);
         if let Some((asker, position)) = told {
             let position = Some(position);
             let outcome = Outcome::Published { position, time_ms, duplicate: false, members };
@@ -256,7 +255,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let Some(home) = self.home(id) else { return };
-        let Some(pending) = home.appends.pop_front() else { return };
+        let Some(pending) = home.appends.pop() else { return };
         if pending.offers && result == Err(StoreError::Unavailable) {
             // Nothing was made under this epoch, so it may be offered again.
             home.offered = false;

@@ -47,6 +47,9 @@ pub(crate) struct DurableArgs {
     /// Workers of the server.
     #[arg(long, default_value_t = 2)]
     workers: usize,
+    /// Give each publication an idempotency key, which the bare loop has not.
+    #[arg(long)]
+    keys: bool,
 }
 
 /// Runs the rows and prints the table as Markdown.
@@ -55,7 +58,8 @@ pub(crate) fn run(args: &DurableArgs) -> Result<(), BenchError> {
         "| publishers, in flight each | rooms | Clarion, 1/s | a commit | server CPU, us each | bare SQLite, 1/s | bare file, 1/s | of SQLite | of the file | acknowledged after, ms |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
-    let shape = |publishers, in_flight, rooms| Shape { publishers, in_flight, rooms };
+    let shape =
+        |publishers, in_flight, rooms| Shape { publishers, in_flight, rooms, keys: args.keys };
     for shape in [shape(64, 16, 1), shape(64, 16, 1_000), shape(1, 1, 1)] {
         measure(args, shape)?;
     }

@@ -21,6 +21,8 @@ pub(super) struct Shape {
     pub(super) publishers: usize,
     pub(super) in_flight: usize,
     pub(super) rooms: usize,
+    /// Whether each publication has an idempotency key.
+    pub(super) keys: bool,
 }
 
 /// The sessions, each with its window, and the rooms as their replies show them.
@@ -104,7 +106,7 @@ impl Publishers {
             let n = self.published;
             let room = room_of(n, self.shape.rooms);
             self.rooms[room].published += 1;
-            publisher.connection.queue(frame::TEXT, text(room, n).as_bytes());
+            publisher.connection.queue(frame::TEXT, text(room, n, self.shape.keys).as_bytes());
             publisher.under_way.push((n, now));
         }
         publisher.connection.flush()
@@ -174,9 +176,14 @@ impl Load for Publishers {
 }
 
 /// The command that publishes number `n`.
-fn text(room: usize, n: u64) -> String {
+fn text(room: usize, n: u64, with_key: bool) -> String {
     let rest = r#"{"n":,"pad":""}"#.len() + n.to_string().len();
-    envelope::publish(&format!("bench/{room}"), n, PAYLOAD_BYTES - rest)
+    let mut text = envelope::publish(&format!("bench/{room}"), n, PAYLOAD_BYTES - rest);
+    if with_key {
+        text.truncate(text.len() - 2);
+        text.push_str(&format!(r#","key":"{n:016x}"}}}}"#));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -186,7 +193,7 @@ mod tests {
     #[test]
     fn a_publication_has_the_size_that_is_compared() {
         for n in [1, 99, 1_234_567] {
-            let text = text(7, n);
+            let text = text(7, n, n == 99);
             let payload = &text[text.find(r#"{"n""#).unwrap()..=text.find('}').unwrap()];
             assert_eq!(payload.len(), PAYLOAD_BYTES);
         }
