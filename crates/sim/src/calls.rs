@@ -142,7 +142,7 @@ struct Calls<'a> {
 impl<'a> Calls<'a> {
     fn new(mut input: Input<'a>) -> Self {
         let seed = u64::from(input.byte());
-        let config = Arc::new(world::config(2, seed));
+        let config = Arc::new(world::config(2, seed, false));
         let node = |id| {
             let driver = Driver::new(WorkerId(id), 2, seed & 1 == 1, seed);
             (Shard::new(WorkerId(id), Arc::clone(&config)), driver)
@@ -532,7 +532,7 @@ impl<'a> Calls<'a> {
         }
         let submitted = std::mem::take(&mut driver.submitted);
         self.requests
-            .extend(submitted.into_iter().map(|request| (WorkerId(worker as u16), request)));
+            .extend(submitted.into_iter().map(|(_, request)| (WorkerId(worker as u16), request)));
     }
 
     fn check(&mut self, worker: usize) {

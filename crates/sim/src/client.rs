@@ -1,8 +1,8 @@
 //! A client that remembers everything it was promised, and says what was broken.
 
+use crate::journal::{Event, Key, What};
 use crate::rng::Rng;
 use crate::truth::{TruthStore, payload, sender_and_number};
-use clarion_engine::ConnId;
 use clarion_protocol::{Epoch, RoomName};
 use clarion_websocket as websocket;
 use clarion_websocket::deflate::{Agreed, Pool, Settings};
@@ -36,6 +36,10 @@ pub(crate) struct Client {
     pub(crate) next_id: u64,
     /// Keys used, to be used again.
     keys: Vec<String>,
+    /// It repeats what was not acknowledged, and acknowledges what it has read.
+    pub(crate) careful: bool,
+    /// Room, key and payload of what it has to publish until it is acknowledged.
+    pub(crate) unacked: Vec<(String, String, String)>,
 }
 
 /// A client's view of a room.
@@ -49,8 +53,9 @@ pub(crate) struct Room {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) owner: usize,
-    pub(crate) worker: u16,
-    pub(crate) conn: ConnId,
+    /// No other connection of the run has it.
+    serial: usize,
+    journal: Journal,
     websocket: websocket::Connection,
     pool: Rc<RefCell<Pool>>,
     /// To the server, not yet delivered.
@@ -68,6 +73,8 @@ pub(crate) struct Link {
     pub(crate) asked: BTreeMap<u64, Asked>,
     /// Rooms of its `$hello` that were not answered yet, with the position asked for.
     pub(crate) wanted: BTreeMap<String, Option<(String, u64)>>,
+    /// Positions that its `$hello` gave for rooms of groups.
+    hints: BTreeMap<String, (String, u64)>,
     /// How many publications it sent: numbers them.
     sent: u64,
     /// What kinds of thing happened to it, for the test that everything does.
@@ -75,6 +82,9 @@ pub(crate) struct Link {
     /// The last unlogged number heard, by room and sender.
     heard: BTreeMap<(String, u64), u64>,
 }
+
+/// What all links write down.
+pub(crate) type Journal = Rc<RefCell<Vec<Event>>>;
 
 /// A room that a link is in.
 #[derive(Clone, Debug)]
@@ -89,6 +99,7 @@ pub(crate) enum Asked {
     Join { room: String, after: Option<(String, u64)> },
     Leave { room: String },
     Publish { room: String, key: Option<String>, payload: String },
+    Ack { epoch: String, offset: u64 },
     Other,
 }
 
@@ -96,7 +107,7 @@ pub(crate) enum Asked {
 pub(crate) type Checked = Result<(), String>;
 
 impl Client {
-    pub(crate) fn new(index: usize) -> Self {
+    pub(crate) fn new(index: usize, careful: bool) -> Self {
         // Every third is a guest; the others share users in pairs, as devices do.
         let user = (index % 3 != 2).then(|| format!("u{}", index / 2));
         Self {
@@ -109,11 +120,20 @@ impl Client {
             current: None,
             next_id: 0,
             keys: Vec::new(),
+            careful,
+            unacked: Vec::new(),
         }
+    }
+
+    /// Whose its keys are.
+    fn principal(&self) -> String {
+        let guest = || format!("guest:{}", self.client.as_deref().unwrap_or_default());
+        self.user.clone().unwrap_or_else(guest)
     }
 
     /// The `$hello` of a new link: with the ticket if there is one, and all rooms wanted.
     pub(crate) fn hello(&self, link: &mut Link) {
+        link.note(What::Hello { user: self.user.clone() });
         let mut rooms = serde_json::Map::new();
         for (name, room) in &self.rooms {
             let after = room.position.clone();
@@ -122,8 +142,10 @@ impl Client {
                 None => json!({}),
             };
             rooms.insert(name.clone(), join);
-            // What the session is not in any more is ignored.
-            if !name.starts_with("$group/") {
+            if name.starts_with("$group/") {
+                // What the session is not in any more is ignored.
+                link.hints.extend(after.map(|after| (name.clone(), after)));
+            } else {
                 link.wanted.insert(name.clone(), after);
             }
         }
@@ -144,8 +166,15 @@ impl Client {
         };
         let moving = link.asked.values().any(|asked| match asked {
             Asked::Join { room: other, .. } | Asked::Leave { room: other } => *other == room,
-            Asked::Publish { .. } | Asked::Other => false,
+            Asked::Publish { .. } | Asked::Ack { .. } | Asked::Other => false,
         });
+        if self.careful && rng.chance(10) {
+            return match self.unacked.len() {
+                0 => self.acknowledge(link, rng),
+                _ if rng.chance(50) => self.acknowledge(link, rng),
+                n => self.repeat(link, rng.below(n)),
+            };
+        }
         match rng.below(20) {
             0..=3 if !moving && !link.joined.contains_key(&room) => {
                 let known = self.rooms.get(&room).or_else(|| self.left.get(&room));
@@ -212,7 +241,7 @@ impl Client {
     fn publish(&mut self, link: &mut Link, room: &str, rng: &mut Rng) {
         for _ in 0..=rng.below(4) {
             link.sent += 1;
-            let payload = payload(link.conn_serial(), link.sent, rng.below(120));
+            let payload = payload(link.serial as u64, link.sent, rng.below(120));
             let mut message = json!({"type": "m"});
             message["payload"] = serde_json::from_str(&payload).expect("payloads are JSON");
             message["metadata"] = json!({"room": room});
@@ -229,13 +258,47 @@ impl Client {
                 message["metadata"]["key"] = json!(chosen);
                 key = Some(chosen);
             }
-            if rng.chance(80) {
+            if self.careful && room != UNLOGGED && !ephemeral {
+                link.note(What::Said { room: room.to_owned(), payload: payload.clone() });
+                if key.is_none() && rng.chance(60) {
+                    let own = format!("r{}", link.serial << 20 | link.sent as usize);
+                    message["metadata"]["key"] = json!(own);
+                    self.unacked.push((room.to_owned(), own.clone(), payload.clone()));
+                    key = Some(own);
+                }
+            }
+            let must = self.unacked.last().is_some_and(|(.., last)| *last == payload);
+            if must || rng.chance(80) {
                 let asked = Asked::Publish { room: room.to_owned(), key, payload };
                 self.ask(link, message, room, asked);
             } else {
                 link.say(&message);
             }
         }
+    }
+
+    /// Publishes once more what was not acknowledged.
+    pub(crate) fn repeat(&mut self, link: &mut Link, index: usize) {
+        let (room, key, payload) = self.unacked[index].clone();
+        let body: Value = serde_json::from_str(&payload).expect("payloads are JSON");
+        link.note(What::Said { room: room.clone(), payload: payload.clone() });
+        let message = json!({"type": "m", "payload": body, "metadata": {"key": key}});
+        let asked = Asked::Publish { room: room.clone(), key: Some(key), payload };
+        self.ask(link, message, &room, asked);
+    }
+
+    /// Says how far it has read its inbox, or less.
+    fn acknowledge(&mut self, link: &mut Link, rng: &mut Rng) {
+        let Some(user) = &self.user else { return };
+        let room = format!("$user/{user}");
+        let joined = link.joined.get(&room).and_then(|joined| joined.next.clone());
+        let Some((epoch, next)) = joined.filter(|(_, next)| *next > 1) else { return };
+        let least = if rng.chance(30) { 1 } else { next - 1 };
+        let offset = least + rng.below((next - least) as usize) as u64;
+        link.note(What::Ack { offset });
+        let position = json!({"epoch": epoch, "offset": offset});
+        let asked = Asked::Ack { epoch, offset };
+        self.ask(link, json!({"type": "$ack", "payload": position}), &room, asked);
     }
 
     fn ask(&mut self, link: &mut Link, mut message: Value, room: &str, asked: Asked) {
@@ -253,13 +316,14 @@ impl Client {
         let mut bytes: Vec<u8> = link.inbound.drain(..amount).collect();
         let mut websocket = std::mem::replace(&mut link.websocket, websocket::Connection::server());
         let pool = Rc::clone(&link.pool);
-        let pool = &mut *pool.borrow_mut();
+        let mut pool = pool.borrow_mut();
         let inflated = pool.counts().inflated.messages;
         let limits = websocket::Limits { message_bytes: 1 << 24, fragments: 1 };
         let mut input = &mut bytes[..];
         let mut replies = Vec::new();
         let mut texts = Vec::new();
-        while let Some(event) = websocket.receive_with(&limits, pool, &mut input, &mut replies) {
+        while let Some(event) = websocket.receive_with(&limits, &mut pool, &mut input, &mut replies)
+        {
             match event {
                 websocket::Event::Text(text) => texts.push(text.to_owned()),
                 websocket::Event::Closed { code, .. } => {
@@ -279,6 +343,7 @@ impl Client {
             let for_whom = if shared { "many" } else { "one" };
             link.seen.insert(format!("compressed as for {for_whom}"));
         }
+        drop(pool);
         link.websocket = websocket;
         link.outbound.extend_from_slice(&replies);
         for text in texts {
@@ -335,6 +400,13 @@ impl Client {
             self.client = Some(client.to_owned());
             self.ticket = payload["ticket"].as_str().map(str::to_owned);
         }
+        if self.user.is_none() && payload["resumed"] != json!(true) {
+            // Another guest, whose keys are others.
+            self.unacked.clear();
+        }
+        for index in 0..self.unacked.len() {
+            self.repeat(link, index);
+        }
         Ok(())
     }
 
@@ -351,6 +423,7 @@ impl Client {
             Asked::Join { room, after } => self.admitted(link, &room, payload, after),
             Asked::Leave { room } => {
                 link.joined.remove(&room).ok_or("left a room it was not in")?;
+                link.note(What::Left { room });
                 Ok(())
             }
             Asked::Publish { room, key, payload: published } => {
@@ -360,16 +433,28 @@ impl Client {
                         false => Err("a reply with half a place".into()),
                     };
                 };
-                let (name, epoch) = (room_name(&room), Epoch::new(&epoch).ok_or("bad epoch")?);
-                let applied = truth.applied.get(&(name, epoch, offset));
-                let applied = applied.ok_or("promise 3: acknowledged, but not appended")?;
                 let duplicate = payload["duplicate"] == json!(true);
                 link.seen.insert(format!("duplicate {duplicate}"));
+                self.unacked.retain(|(.., unacked)| *unacked != published);
+                link.note(What::Acked {
+                    room: room.clone(),
+                    key: key.clone().map(|key| (self.principal(), key)),
+                    payload: published.clone(),
+                    place: (epoch.clone(), offset),
+                    duplicate,
+                });
+                let (name, epoch) = (room_name(&room), Epoch::new(&epoch).ok_or("bad epoch")?);
+                let Some(applied) = truth.at(&(name, epoch, offset)) else { return Ok(()) };
+                let applied = applied.ok_or("promise 3: acknowledged, but not appended")?;
                 let same_key = key.is_some()
                     && applied.key.as_ref().map(|applied| &*applied.key) == key.as_deref();
                 if applied.payload != published && !(duplicate && same_key) {
                     return Err(format!("acknowledged at the place of {applied:?}"));
                 }
+                Ok(())
+            }
+            Asked::Ack { epoch, offset } => {
+                link.note(What::AckKept { epoch, offset });
                 Ok(())
             }
             Asked::Other => Ok(()),
@@ -378,7 +463,12 @@ impl Client {
 
     fn on_error(&mut self, link: &mut Link, metadata: &Value, payload: &Value) -> Checked {
         if let Some(id) = metadata["id"].as_u64() {
-            link.asked.remove(&id).ok_or("an error for nothing that was asked here")?;
+            let asked = link.asked.remove(&id).ok_or("an error for nothing that was asked here")?;
+            if let Asked::Publish { payload: published, .. } = asked
+                && payload["temporary"] != json!(true)
+            {
+                self.unacked.retain(|(.., unacked)| *unacked != published);
+            }
         } else if let Some(room) = metadata["room"].as_str() {
             // A room of `$hello` that cannot be had now, or a publication without id.
             link.wanted.remove(room);
@@ -396,6 +486,7 @@ impl Client {
     fn on_left(&mut self, link: &mut Link, room: &str, payload: &Value) -> Checked {
         link.seen.insert(format!("left {}", payload["reason"]));
         link.joined.remove(room).ok_or("made to leave a room it is not in")?;
+        link.note(What::Left { room: room.to_owned() });
         self.forget(room);
         Ok(())
     }
@@ -408,6 +499,10 @@ impl Client {
         truth: &TruthStore,
     ) -> Checked {
         if room.starts_with("$group/") {
+            // It may be from where `$hello` said.
+            let recovered = payload["recovered"] == json!(true);
+            let hint = link.hints.get(room).filter(|_| recovered).cloned();
+            link.note_joined(room, hint, payload);
             let joined = Joined { next: start(payload) };
             return match link.joined.insert(room.to_owned(), joined) {
                 None => Ok(()),
@@ -415,8 +510,16 @@ impl Client {
             };
         }
         if room.starts_with("$user/") {
-            link.wanted.remove(room);
-            link.joined.insert(room.to_owned(), Joined { next: start(payload) });
+            let after = link.wanted.remove(room).flatten();
+            link.note_joined(room, after, payload);
+            let next = start(payload);
+            if self.careful
+                && let Some((epoch, next)) = next.clone()
+            {
+                let position = Some((epoch, next - 1));
+                self.rooms.insert(room.to_owned(), Room { position });
+            }
+            link.joined.insert(room.to_owned(), Joined { next });
             return Ok(());
         }
         let after = match link.wanted.remove(room) {
@@ -439,6 +542,7 @@ impl Client {
         after: Option<(String, u64)>,
     ) -> Checked {
         let next = start(payload);
+        link.note_joined(room, after.clone(), payload);
         if (room != UNLOGGED) != next.is_some() {
             return Err("a log where there is none, or none where there is one".into());
         }
@@ -477,6 +581,8 @@ impl Client {
                     return Err("a gap that goes back".into());
                 }
                 joined.next = Some((of.clone(), offset + 1));
+                let next = (of.clone(), offset + 1);
+                link.note(What::Gap { room: room.to_owned(), next });
                 self.rooms.insert(room.to_owned(), Room { position: Some((of, offset)) });
                 Ok(())
             }
@@ -513,12 +619,20 @@ impl Client {
             return Err(format!("promise 1: expected {next}@{of}"));
         }
         *next += 1;
-        if !room.starts_with("$user/") {
+        if self.careful {
+            // What comes from the API has no sender.
+            let sender = metadata["from"]["user"].as_str().unwrap_or_default().to_owned();
+            let key = metadata["key"].as_str().map(|key| -> Key { (sender, key.to_owned()) });
+            let (room, place) = (room.to_owned(), (epoch.clone(), offset));
+            link.note(What::Heard { room, place, payload: payload.clone(), key });
+        }
+        if !room.starts_with("$user/") || self.careful {
             let position = Some((epoch.clone(), offset));
             self.rooms.insert(room.to_owned(), Room { position });
         }
         let place = (room_name(room), Epoch::new(&epoch).ok_or("bad epoch")?, offset);
-        match truth.applied.get(&place) {
+        let Some(applied) = truth.at(&place) else { return Ok(()) };
+        match applied {
             Some(applied) if applied.payload == payload => Ok(()),
             other => Err(format!("promise 1: at this place stands {other:?}")),
         }
@@ -528,8 +642,8 @@ impl Client {
 impl Link {
     pub(crate) fn new(
         owner: usize,
-        worker: u16,
-        conn: ConnId,
+        serial: usize,
+        journal: Journal,
         seed: u8,
         hears_from_us: u64,
         deflate: Option<Agreed>,
@@ -538,8 +652,8 @@ impl Link {
         let websocket = websocket::Connection::client([seed; 32]);
         Self {
             owner,
-            worker,
-            conn,
+            serial,
+            journal,
             websocket: deflate.into_iter().fold(websocket, websocket::Connection::with_deflate),
             pool,
             outbound: Vec::new(),
@@ -551,6 +665,7 @@ impl Link {
             joined: BTreeMap::new(),
             asked: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            hints: BTreeMap::new(),
             sent: 0,
             seen: BTreeSet::new(),
             heard: BTreeMap::new(),
@@ -567,11 +682,14 @@ impl Link {
         let _ = self.websocket.close(websocket::CloseCode::NORMAL, "", &mut self.outbound);
     }
 
-    /// A number no other connection of the run has.
-    fn conn_serial(&self) -> u64 {
-        u64::from(self.worker) << 48
-            | u64::from(self.conn.index) << 24
-            | u64::from(self.conn.generation)
+    fn note(&self, what: What) {
+        self.journal.borrow_mut().push(Event { link: self.serial, what });
+    }
+
+    fn note_joined(&self, room: &str, after: Option<(String, u64)>, payload: &Value) {
+        let recovered = payload["recovered"] == json!(true);
+        let (room, next) = (room.to_owned(), start(payload));
+        self.note(What::Joined { room, after, next, recovered });
     }
 }
 

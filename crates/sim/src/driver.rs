@@ -24,7 +24,8 @@ pub(crate) struct Driver {
     pub(crate) own: VecDeque<Mail>,
     /// Verdicts and authentications that come late.
     pub(crate) late_answers: Vec<Mail>,
-    pub(crate) submitted: Vec<Request>,
+    /// With whether it is about what outlives the process.
+    pub(crate) submitted: Vec<(bool, Request)>,
     pub(crate) answers: Vec<(ApiId, ApiAnswer)>,
     pub(crate) late: bool,
     pub(crate) rng: Rng,
@@ -158,8 +159,8 @@ impl Effects for Driver {
         }
     }
 
-    fn submit(&mut self, _: bool, request: Request) {
-        self.submitted.push(request);
+    fn submit(&mut self, durable: bool, request: Request) {
+        self.submitted.push((durable, request));
     }
 
     fn decide(&mut self, question: &Question) -> Option<Verdict> {

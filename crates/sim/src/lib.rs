@@ -1,8 +1,9 @@
 //! The simulator: shards, clients and a store in one thread, under a seed, in virtual time.
 //!
 //! It splits reads, shortens writes, delays and fails the store, reorders what may be reordered,
-//! stops reading, breaks connections and resumes sessions from two places at once; and it checks
-//! what every client sees against the promises of the spec's section 5. What it does not cover is
+//! stops reading, breaks connections and resumes sessions from two places at once; it kills the node and
+//! starts it on what a failing disk kept; and it checks what every client sees against the promises of
+//! the spec's section 5. What it does not cover is
 //! the real driver: sockets, threads and wake-ups are for the black-box tests.
 //!
 //! [`run`] takes a [`Plan`]; everything that happens follows from it. [`calls`] takes bytes, from a
@@ -10,14 +11,16 @@
 
 mod calls;
 mod client;
+mod disk;
 mod driver;
+mod journal;
 mod plan;
 mod rng;
 mod truth;
 mod world;
 
 pub use calls::calls;
-pub use plan::Plan;
+pub use plan::{Plan, Sabotage};
 pub use world::run;
 
 /// Runs a plan; if it fails, says how and gives the smallest plan found that fails, too.

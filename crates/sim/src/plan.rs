@@ -26,8 +26,47 @@ pub struct Plan {
     pub races: bool,
     /// Some connections agree to compression, each its own way.
     pub deflate: bool,
+    /// The node is killed, or loses its power, and starts again on what its disk kept.
+    pub kills: bool,
     /// A planted bug.
     pub fault: Option<Fault>,
+    /// A planted bug of the store.
+    pub sabotage: Option<Sabotage>,
+}
+
+/// One way in which a store, or what it makes of its disk, is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sabotage {
+    /// A request is answered when it is written, not when it is synced.
+    AckBeforeSync,
+    /// Keys are kept by another transaction than the publication's.
+    KeysApart,
+    /// A restart finds one transaction less than was committed, under the same epoch.
+    TailDropped,
+    /// A log that went with the process goes on under the epoch that it had.
+    EpochKept,
+    /// A log that is whole goes on under another epoch.
+    NewEpoch,
+    /// Acknowledged offsets of inboxes are not kept.
+    AcksForgotten,
+    /// A transaction is read although its checksum is wrong.
+    TornTaken,
+    /// What a failed `fsync` or the last process left is believed, and not written once more.
+    NoCheckpoint,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::AckBeforeSync,
+        Self::KeysApart,
+        Self::TailDropped,
+        Self::EpochKept,
+        Self::NewEpoch,
+        Self::AcksForgotten,
+        Self::TornTaken,
+        Self::NoCheckpoint,
+    ];
 }
 
 impl Plan {
@@ -45,8 +84,16 @@ impl Plan {
             store_faults: true,
             races: true,
             deflate: seed.is_multiple_of(2),
+            kills: false,
             fault: None,
+            sabotage: None,
         }
+    }
+
+    /// The same with durable rooms on a disk, and a node that is killed now and then.
+    #[must_use]
+    pub fn crash(seed: u64) -> Self {
+        Self { kills: true, steps: 1_000, ..Self::new(seed) }
     }
 
     /// Plans that do a little less than this one.
@@ -70,6 +117,7 @@ impl Plan {
         with(&|plan| plan.store_faults = false);
         with(&|plan| plan.races = false);
         with(&|plan| plan.deflate = false);
+        with(&|plan| plan.kills = false);
         plans
     }
 
@@ -112,6 +160,7 @@ impl Plan {
         plan.store_faults = what.contains('f');
         plan.races = what.contains('r');
         plan.deflate = what.contains('z');
+        plan.kills = what.contains('k');
         Some(plan)
     }
 }
@@ -127,6 +176,7 @@ impl fmt::Display for Plan {
             (self.store_faults, 'f'),
             (self.races, 'r'),
             (self.deflate, 'z'),
+            (self.kills, 'k'),
         ] {
             if is {
                 write!(f, "{kind}")?;
@@ -142,9 +192,10 @@ mod tests {
 
     #[test]
     fn a_plan_reads_what_it_writes() {
-        let mut plan = Plan::new(42);
-        plan.late = false;
-        assert_eq!(Plan::parse(&plan.to_string()), Some(plan));
+        for mut plan in [Plan::new(42), Plan::crash(42)] {
+            plan.late = false;
+            assert_eq!(Plan::parse(&plan.to_string()), Some(plan));
+        }
     }
 
     #[test]

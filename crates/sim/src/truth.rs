@@ -1,8 +1,10 @@
 //! The store of a run: late, failing and forgetful as the plan says, and the truth about what was
 //! ever appended.
 
+use crate::disk::{self, DiskStore, Kept};
+use crate::plan::Sabotage;
 use crate::rng::Rng;
-use clarion_engine::{Mail, WorkerId};
+use clarion_engine::{Mail, Now, WorkerId};
 use clarion_protocol::{Epoch, Offset, RoomName};
 use clarion_store::{Appended, Completion, Key, MemoryStore, Request, StoreError};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -40,6 +42,11 @@ pub(crate) struct TruthStore {
     faults: bool,
     /// It also loses logs, as a memory store does when it is restarted.
     loses: bool,
+    /// Where what outlives the process is kept, if it may end.
+    disk: Option<DiskStore>,
+    sabotage: Option<Sabotage>,
+    /// Epochs of logs that went with the process.
+    gone: HashMap<RoomName, Epoch>,
 }
 
 impl TruthStore {
@@ -57,17 +64,35 @@ impl TruthStore {
             late,
             faults,
             loses,
+            disk: None,
+            sabotage: None,
+            gone: HashMap::new(),
         }
+    }
+
+    /// The same with a disk for what outlives the process.
+    pub(crate) fn with_disk(self, sabotage: Option<Sabotage>) -> Self {
+        Self { disk: Some(DiskStore::new(self.faults, sabotage)), sabotage, ..self }
     }
 
     /// From now on it is prompt and never fails.
     pub(crate) fn behave(&mut self) {
         (self.late, self.faults) = (false, false);
+        self.disk.iter_mut().for_each(DiskStore::behave);
     }
 
     /// Takes a request of a worker.
-    pub(crate) fn submit(&mut self, worker: WorkerId, request: Request) {
+    pub(crate) fn submit(&mut self, worker: WorkerId, durable: bool, mut request: Request) {
+        if durable && let Some(disk) = &mut self.disk {
+            return disk.submit(worker, request);
+        }
         let room = room_of(&request);
+        if self.sabotage == Some(Sabotage::EpochKept)
+            && let Some(gone) = self.gone.get(&room)
+            && let Request::Append { fresh, .. } | Request::Open { fresh, .. } = &mut request
+        {
+            fresh.clone_from(gone);
+        }
         let lane = (room.clone(), request.writes());
         let known = match &request {
             Request::Append { key: Some(key), .. } => {
@@ -82,6 +107,7 @@ impl TruthStore {
     #[must_use]
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting.values().all(VecDeque::is_empty)
+            && self.disk.as_ref().is_none_or(DiskStore::is_idle)
     }
 
     /// Applies some of what waits.
@@ -90,10 +116,14 @@ impl TruthStore {
     /// What was violated by what was asked.
     pub(crate) fn work(
         &mut self,
-        now_ms: u64,
+        now: Now,
         rng: &mut Rng,
     ) -> Result<Vec<(WorkerId, Mail)>, String> {
         let mut mail = Vec::new();
+        if let Some(disk) = &mut self.disk {
+            let done = disk.work(now, rng).into_iter();
+            mail.extend(done.map(|(worker, completion)| (worker, Mail::Stored(completion))));
+        }
         let mut lanes: Vec<(RoomName, bool)> = self.waiting.keys().cloned().collect();
         if rng.chance(50) {
             lanes.reverse();
@@ -107,7 +137,7 @@ impl TruthStore {
             while !self.late || rng.chance(40) {
                 let queue = self.waiting.get_mut(&lane).expect("a lane of the list");
                 let Some((worker, request, known)) = queue.pop_front() else { break };
-                let completion = self.apply(request, known, now_ms, rng)?;
+                let completion = self.apply(request, known, now.wall_ms, rng)?;
                 mail.push((worker, Mail::Stored(completion)));
             }
         }
@@ -135,7 +165,10 @@ impl TruthStore {
                     });
                 }
                 let payload = String::from_utf8_lossy(&publication.payload).into_owned();
-                self.check_order(&room, &payload)?;
+                if self.disk.is_none() {
+                    // Otherwise some are published once more, on other connections.
+                    self.check_order(&room, &payload)?;
+                }
                 let request = Request::Append {
                     token,
                     room: room.clone(),
@@ -151,7 +184,9 @@ impl TruthStore {
                 let place = (room.clone(), appended.epoch.clone(), appended.offset);
                 self.heads.insert(room.clone(), (appended.epoch.clone(), appended.offset));
                 let applied = Applied { payload, key: key.clone() };
-                if let Some(before) = self.applied.insert(place, applied) {
+                if let Some(before) = self.applied.insert(place, applied)
+                    && self.disk.is_none()
+                {
                     return Err(format!("a place was given twice: {before:?}"));
                 }
                 if let Some(key) = key
@@ -170,6 +205,40 @@ impl TruthStore {
             }
             request => Ok(self.log.handle(request, now_ms)),
         }
+    }
+
+    /// What was appended at a place. Where there is a disk nobody is asked but the clients' journal.
+    pub(crate) fn at(&self, place: &(RoomName, Epoch, Offset)) -> Option<Option<&Applied>> {
+        self.disk.is_none().then(|| self.applied.get(place))
+    }
+
+    /// The process ends, or with it the power.
+    pub(crate) fn kill(&mut self, power: bool, rng: &mut Rng) {
+        self.waiting.clear();
+        self.keys.clear();
+        for (room, (epoch, _)) in std::mem::take(&mut self.heads) {
+            self.gone.insert(room, epoch);
+        }
+        self.log = MemoryStore::new(1);
+        self.disk.iter_mut().for_each(|disk| disk.kill(power, rng));
+    }
+
+    /// Who is in which group by what outlived the process.
+    pub(crate) fn groups(&mut self) -> Vec<(Box<str>, Box<str>)> {
+        self.disk.as_mut().map(DiskStore::groups).unwrap_or_default()
+    }
+
+    /// What a log has.
+    pub(crate) fn read(&mut self, room: &RoomName, durable: bool) -> Option<Kept> {
+        match &mut self.disk {
+            Some(disk) if durable => disk.read(room),
+            _ => disk::read(&mut self.log, room),
+        }
+    }
+
+    /// What happened to the disk.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = String> {
+        self.disk.iter().flat_map(|disk| disk.seen.iter().map(|it| (*it).to_owned()))
     }
 
     /// Promise 5: what one connection sent to one room is applied in the order it was sent.

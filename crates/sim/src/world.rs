@@ -1,7 +1,9 @@
 //! A run: workers, their sockets and mailboxes, the store and the clients, in one thread.
 
-use crate::client::{Client, LOGGED, Link, UNLOGGED};
+use crate::client::{Client, Journal, LOGGED, Link, UNLOGGED};
+use crate::disk::Kept;
 use crate::driver::Driver;
+use crate::journal::{self, Event, What, is_durable};
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::truth::{TruthStore, payload};
@@ -16,7 +18,7 @@ use clarion_store::LogLimits;
 use clarion_websocket::deflate::{self, Pool};
 use clarion_websocket::handshake::Extension;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ pub fn run(plan: &Plan) -> Result<BTreeSet<String>, String> {
     }
     world.come_to_rest().map_err(|violation| format!("at rest: {violation}"))?;
     let mut seen = std::mem::take(&mut world.seen);
+    seen.extend(world.truth.seen());
     seen.extend(world.links.iter().flat_map(|link| link.seen.iter().cloned()));
     Ok(seen)
 }
@@ -55,38 +58,61 @@ struct World {
     truth: TruthStore,
     clients: Vec<Client>,
     links: Vec<Link>,
-    /// Who is in which group, by what the API said.
-    grouped: BTreeSet<(&'static str, String)>,
+    /// Who is in which group, by what the API said; `None` if that is not known.
+    grouped: BTreeMap<(&'static str, String), Option<bool>>,
+    /// What all connections of clients, and the API, said and were told.
+    journal: Journal,
+    /// How often the node was killed.
+    kills: usize,
+    /// What the API has to publish until it is acknowledged: room, key and payload.
+    again: Vec<(String, String, String)>,
     /// Of all clients: to make one for each takes longer than everything else they do.
     pool: Rc<RefCell<Pool>>,
     /// Requests of the API that were not answered yet.
-    api: BTreeSet<u64>,
+    api: BTreeMap<u64, Call>,
     next_api: u64,
     quiet: bool,
     /// What kinds of thing happened between workers.
     seen: BTreeSet<String>,
 }
 
+/// A request of the API, and what to think when it is answered.
+enum Call {
+    Publish { room: String, key: Option<String>, payload: String },
+    Group { key: (&'static str, String), member: bool },
+    Other,
+}
+
+/// Workers of a process that starts.
+fn nodes(plan: &Plan, config: &Arc<Config>, seed: u64) -> Vec<(Shard, Driver)> {
+    let node = |id| {
+        let mut shard = Shard::new(WorkerId(id), Arc::clone(config));
+        if let Some(fault) = plan.fault {
+            shard.plant(fault);
+        }
+        (shard, Driver::new(WorkerId(id), plan.workers, plan.late, seed))
+    };
+    (0..plan.workers).map(node).collect()
+}
+
 impl World {
     fn new(plan: Plan) -> Self {
-        let config = Arc::new(config(plan.workers, plan.seed));
-        let node = |id| {
-            let mut shard = Shard::new(WorkerId(id), Arc::clone(&config));
-            if let Some(fault) = plan.fault {
-                shard.plant(fault);
-            }
-            (shard, Driver::new(WorkerId(id), plan.workers, plan.late, plan.seed))
-        };
+        let config = Arc::new(config(plan.workers, plan.seed, plan.kills));
+        let truth = TruthStore::new(plan.late, plan.store_faults, loses(&plan));
+        let client = |index| Client::new(index, plan.kills);
         Self {
             rng: Rng::new(plan.seed),
             now: Now { mono_us: 1_000_000, wall_ms: 1_700_000_000_000 },
-            nodes: (0..plan.workers).map(node).collect(),
-            truth: TruthStore::new(plan.late, plan.store_faults, loses(&plan)),
-            clients: (0..plan.clients).map(Client::new).collect(),
+            nodes: nodes(&plan, &config, plan.seed),
+            truth: if plan.kills { truth.with_disk(plan.sabotage) } else { truth },
+            clients: (0..plan.clients).map(client).collect(),
             links: Vec::new(),
-            grouped: BTreeSet::new(),
+            grouped: BTreeMap::new(),
+            journal: Journal::default(),
+            kills: 0,
+            again: Vec::new(),
             pool: Rc::default(),
-            api: BTreeSet::new(),
+            api: BTreeMap::new(),
             next_api: 0,
             quiet: false,
             seen: BTreeSet::new(),
@@ -97,6 +123,9 @@ impl World {
 
     /// Something happens.
     fn step(&mut self) -> Result<(), String> {
+        if self.plan.kills && self.rng.below(150) == 0 {
+            return self.kill();
+        }
         let client = self.rng.below(self.clients.len());
         match self.rng.below(24) {
             0..=6 => self.act(client),
@@ -164,7 +193,12 @@ impl World {
         let now_us = self.now.mono_us;
         let deflate = if self.plan.deflate { agreed(&mut self.rng) } else { None };
         let pool = Rc::clone(&self.pool);
-        self.links.push(Link::new(client, worker as u16, conn, seed, now_us, deflate, pool));
+        let journal = Rc::clone(&self.journal);
+        self.links.push(Link::new(client, link, journal, seed, now_us, deflate, pool));
+        if self.plan.kills && self.rng.chance(30) {
+            // As another device of the user, which was never here.
+            self.clients[client].rooms.retain(|room, _| !room.starts_with("$user/"));
+        }
         self.clients[client].current = Some(link);
         self.clients[client].hello(&mut self.links[link]);
         let open = Open {
@@ -176,6 +210,64 @@ impl World {
             credentials: None,
         };
         shard.on_open(open, self.now, driver);
+    }
+
+    /// The node ends, or its power does, and it starts again. Of what it said, each client has as much
+    /// as had reached it.
+    fn kill(&mut self) -> Result<(), String> {
+        for link in 0..self.links.len() {
+            if self.links[link].dead {
+                continue;
+            }
+            let amount = self.rng.below(self.links[link].inbound.len() + 1);
+            self.read_link(link, amount)?;
+            let link = &mut self.links[link];
+            link.dead = true;
+            link.outbound.clear();
+            link.inbound.clear();
+        }
+        let power = self.rng.chance(50);
+        self.seen.insert(format!("a loss of {}", if power { "power" } else { "the process" }));
+        self.truth.kill(power, &mut self.rng);
+        self.advance(2_000_000);
+        self.kills += 1;
+        let seed = self.plan.seed ^ (self.kills as u64) << 40;
+        self.nodes = nodes(&self.plan, &self.config, seed);
+        for (_, call) in std::mem::take(&mut self.api) {
+            self.unanswered(call);
+        }
+        self.regroup()
+    }
+
+    /// What becomes of a request of the API that failed, or was never answered.
+    fn unanswered(&mut self, call: Call) {
+        match call {
+            Call::Publish { room, key: Some(key), payload } => {
+                self.again.push((room, key, payload));
+            }
+            Call::Group { key, .. } => {
+                self.grouped.insert(key, None);
+            }
+            Call::Publish { .. } | Call::Other => {}
+        }
+    }
+
+    /// Groups that were durable are as they were, the others are gone.
+    fn regroup(&mut self) -> Result<(), String> {
+        let kept = if self.config.groups_durable { self.truth.groups() } else { Vec::new() };
+        for ((group, user), known) in &mut self.grouped {
+            let is_kept = kept.iter().any(|(of, who)| **of == **group && **who == **user);
+            let durable = self.config.groups_durable && !user.starts_with("guest:");
+            if durable && known.is_some_and(|known| known != is_kept) {
+                return Err(format!("section 4: {user} in {group} is {is_kept}, not {known:?}"));
+            }
+            *known = Some(is_kept);
+        }
+        for (group, user) in &kept {
+            let room = RoomName::group(group).expect("groups of the simulation are valid");
+            self.nodes.iter_mut().for_each(|(shard, _)| shard.restore_group(&room, user));
+        }
+        Ok(())
     }
 
     /// The connection breaks; what was under way in both directions is lost.
@@ -198,22 +290,27 @@ impl World {
                 true => usize::MAX,
                 false => self.rng.below(1_500),
             };
-            let link = &mut self.links[index];
-            // An older link still gets what was sent to it, but its session is another's.
-            let mut client = std::mem::replace(&mut self.clients[client], Client::new(client));
-            let result = match client.current == Some(index) {
-                true => client.read(link, amount, &self.truth),
-                false => {
-                    let mut stranger = Client::new(client.index);
-                    stranger.client.clone_from(&client.client);
-                    stranger.read(link, amount, &self.truth)
-                }
-            };
-            let owner = link.owner;
-            self.clients[owner] = client;
-            result.map_err(|violation| format!("client {owner}, link {index}: {violation}"))?;
+            self.read_link(index, amount)?;
         }
         Ok(())
+    }
+
+    fn read_link(&mut self, index: usize, amount: usize) -> Result<(), String> {
+        let link = &mut self.links[index];
+        let owner = link.owner;
+        // An older link still gets what was sent to it, but its session is another's.
+        let mut client = std::mem::replace(&mut self.clients[owner], Client::new(owner, false));
+        let result = match client.current == Some(index) {
+            true => client.read(link, amount, &self.truth),
+            false => {
+                let mut stranger = Client::new(owner, client.careful);
+                stranger.client.clone_from(&client.client);
+                stranger.user.clone_from(&client.user);
+                stranger.read(link, amount, &self.truth)
+            }
+        };
+        self.clients[owner] = client;
+        result.map_err(|violation| format!("client {owner}, link {index}: {violation}"))
     }
 
     fn publish_by_api(&mut self) {
@@ -259,6 +356,11 @@ impl World {
             self.call(0, ApiRequest::Kick { room, target });
             return;
         }
+        if self.plan.kills && is_durable(name) {
+            // It may come before the session's own join, whose position is of no use then. That is
+            // announced, but to the checker it is a log that does not give what it has.
+            return;
+        }
         self.truth.drafted.insert(name.to_owned());
         for worker in 0..self.nodes.len() {
             self.call(worker, ApiRequest::Join { room: room.clone(), target: target.clone() });
@@ -277,12 +379,9 @@ impl World {
         };
         let member = self.rng.chance(60);
         let key = (group, user.clone());
-        if member {
-            self.grouped.insert(key)
-        } else {
-            self.grouped.remove(&key)
-        };
-        self.call(0, ApiRequest::Group { group: group.into(), user: user.into(), member });
+        self.grouped.insert(key.clone(), None);
+        let request = ApiRequest::Group { group: group.into(), user: user.into(), member };
+        self.call_for(0, request, Call::Group { key, member });
     }
 
     fn ask_by_api(&mut self) {
@@ -300,26 +399,52 @@ impl World {
     }
 
     fn call(&mut self, worker: usize, request: ApiRequest) {
+        self.call_for(worker, request, Call::Other);
+    }
+
+    fn call_for(&mut self, worker: usize, request: ApiRequest, call: Call) {
         self.next_api += 1;
-        self.api.insert(self.next_api);
+        self.api.insert(self.next_api, call);
         let (shard, driver) = &mut self.nodes[worker];
         shard.on_mail(Mail::Api { api: ApiId(self.next_api), request }, self.now, driver);
     }
 
     fn post_api(&mut self, room: &str) {
         let number = self.next_api + 1;
+        let payload = payload(u64::MAX >> 1, number, 20);
+        let logged = room != "$all" && room != UNLOGGED && !room.starts_with("$client/");
+        let key = (self.plan.kills && logged).then(|| format!("a{number}"));
+        self.say_by_api(room, key, payload);
+    }
+
+    /// Publishes what was not acknowledged once more.
+    fn repeat_by_api(&mut self) {
+        for (room, key, payload) in std::mem::take(&mut self.again) {
+            self.say_by_api(&room, Some(key), payload);
+        }
+    }
+
+    fn say_by_api(&mut self, room: &str, key: Option<String>, payload: String) {
+        self.note(What::Said { room: room.to_owned(), payload: payload.clone() });
+        let call =
+            Call::Publish { room: room.to_owned(), key: key.clone(), payload: payload.clone() };
         let publication = Arc::new(Publication {
             kind: "m".into(),
-            payload: Bytes::from(payload(u64::MAX >> 1, number, 20)),
+            payload: Bytes::from(payload),
             time_ms: self.now.wall_ms,
             from: None,
-            key: None,
+            key: key.map(String::into_boxed_str),
         });
         let room = RoomName::parse(room).expect("rooms of the simulation are valid");
         let request =
             ApiRequest::Publish { room, publication, ephemeral: false, principal: "k:sim".into() };
         // Always to one worker: the API promises no order across workers.
-        self.call(0, request);
+        self.call_for(0, request, call);
+    }
+
+    /// The API writes down, too, as one connection of each process.
+    fn note(&self, what: What) {
+        self.journal.borrow_mut().push(Event { link: usize::MAX - self.kills, what });
     }
 
     // Workers.
@@ -342,10 +467,10 @@ impl World {
         }
         self.finish_turn(worker);
         let submitted = std::mem::take(&mut self.nodes[worker].1.submitted);
-        for request in submitted {
-            self.truth.submit(WorkerId(worker as u16), request);
+        for (durable, request) in submitted {
+            self.truth.submit(WorkerId(worker as u16), durable, request);
         }
-        for (to, mail) in self.truth.work(now.wall_ms, &mut self.rng)? {
+        for (to, mail) in self.truth.work(now, &mut self.rng)? {
             // In order; several in one turn of the worker.
             let (shard, driver) = &mut self.nodes[usize::from(to.0)];
             shard.on_mail(mail, now, driver);
@@ -489,15 +614,31 @@ impl World {
             return Err(format!("promise 6: {} bytes are queued for one client", socket.queued));
         }
         for (api, answer) in std::mem::take(&mut driver.answers) {
-            if !self.api.remove(&api.0) {
+            let Some(call) = self.api.remove(&api.0) else {
                 return Err(format!("a second answer to {api:?}: {answer:?}"));
-            }
-            if let ApiAnswer::Published { position: Some(position), .. } = &answer {
+            };
+            if let ApiAnswer::Published { position: Some(position), duplicate, .. } = &answer {
+                if let Call::Publish { room, key, payload } = call {
+                    self.note(What::Acked {
+                        room,
+                        key: key.map(|key| (String::new(), key)),
+                        payload,
+                        place: (position.epoch.as_str().to_owned(), position.offset),
+                        duplicate: *duplicate,
+                    });
+                }
+                if self.plan.kills {
+                    continue;
+                }
                 let known = self.truth.applied.keys();
                 let mut places = known.map(|(_, epoch, offset)| (epoch, *offset));
                 if !places.any(|place| place == (&position.epoch, position.offset)) {
                     return Err("promise 3: acknowledged to the API, but not appended".into());
                 }
+            } else if let (ApiAnswer::Count(_), Call::Group { key, member }) = (&answer, &call) {
+                self.grouped.insert(key.clone(), Some(*member));
+            } else if matches!(answer, ApiAnswer::Refused(_)) {
+                self.unanswered(call);
             }
         }
         Ok(())
@@ -523,15 +664,23 @@ impl World {
         // What the store kept and did not acknowledge is seen without that.
         self.settle()?;
         self.check_links()?;
+        if self.plan.kills {
+            // Whatever was acknowledged is on the disk, and all of it was.
+            self.kill()?;
+        }
         for client in 0..self.clients.len() {
             if self.current(client).is_none() {
                 self.connect(client);
             }
         }
+        self.repeat_by_api();
         self.settle()?;
         self.publish_everywhere();
         self.settle()?;
-        if let Some(api) = self.api.first() {
+        if self.plan.kills {
+            self.check_journal()?;
+        }
+        if let Some((api, _)) = self.api.first_key_value() {
             return Err(format!("request {api} of the API was never answered"));
         }
         self.check_links()?;
@@ -555,14 +704,36 @@ impl World {
         }
     }
 
-    /// Looks at every client that is connected.
-    fn check_links(&self) -> Result<(), String> {
-        (0..self.clients.len())
-            .filter_map(|client| Some((client, self.current(client)?)))
-            .try_for_each(|(client, link)| self.check_link(client, link))
+    /// Looks whether all that anybody was told fits together and is kept.
+    fn check_journal(&mut self) -> Result<(), String> {
+        for (index, client) in self.clients.iter().enumerate() {
+            if let Some(unacked) = client.unacked.first() {
+                return Err(format!("client {index}: {unacked:?} was never acknowledged"));
+            }
+        }
+        if let Some(unacked) = self.again.first() {
+            return Err(format!("the API: {unacked:?} was never acknowledged"));
+        }
+        let users = (0..3).map(|user| format!("$user/u{user}"));
+        let groups = GROUPS.iter().map(|group| format!("$group/{group}"));
+        let rooms = LOGGED.into_iter().map(str::to_owned).chain(users).chain(groups);
+        let rooms: Vec<String> = rooms.filter(|room| is_durable(room)).collect();
+        let mut endings = BTreeMap::new();
+        for room in rooms {
+            let name = RoomName::parse(&room).expect("rooms of the simulation are valid");
+            endings.extend(self.truth.read(&name, true).map(|kept| (room, kept)));
+        }
+        journal::check(&self.journal.borrow(), &endings)
     }
 
-    fn check_link(&self, client: usize, index: usize) -> Result<(), String> {
+    /// Looks at every client that is connected.
+    fn check_links(&mut self) -> Result<(), String> {
+        let links = (0..self.clients.len()).filter_map(|it| Some((it, self.current(it)?)));
+        let links: Vec<_> = links.collect();
+        links.into_iter().try_for_each(|(client, link)| self.check_link(client, link))
+    }
+
+    fn check_link(&mut self, client: usize, index: usize) -> Result<(), String> {
         let link = &self.links[index];
         if !link.welcomed {
             return Err(format!("client {client} was never welcomed"));
@@ -577,7 +748,8 @@ impl World {
             let owner = &self.clients[client];
             let id = owner.client.clone().unwrap_or_default();
             let user = owner.user.clone().unwrap_or_else(|| format!("guest:{id}"));
-            let wanted = self.grouped.contains(&(group, user));
+            let wanted = self.grouped.get(&(group, user)).copied().unwrap_or(Some(false));
+            let Some(wanted) = wanted else { continue };
             if wanted != link.joined.contains_key(&format!("$group/{group}")) {
                 return Err(format!("client {client}: to be in group {group}: {wanted}"));
             }
@@ -585,11 +757,9 @@ impl World {
         for (room, joined) in &link.joined {
             let Some((epoch, next)) = &joined.next else { continue };
             let name = RoomName::parse(room).expect("rooms of the simulation are valid");
-            let Some((of, head)) = self.truth.heads.get(&name) else { continue };
-            if room.starts_with("$user/") {
-                continue;
-            }
-            if of.as_str() != epoch || *next != head + 1 {
+            let kept = self.truth.read(&name, is_durable(room));
+            let Some(Kept { epoch: of, head, .. }) = kept else { continue };
+            if of != *epoch || *next != head + 1 {
                 return Err(format!(
                     "promise 1: client {client} is at {next}@{epoch} in {room}, which ends with {head}@{of}"
                 ));
@@ -662,12 +832,29 @@ fn loses(plan: &Plan) -> bool {
 }
 
 /// Small bounds, so that all of them are met.
-pub(crate) fn config(workers: u16, seed: u64) -> Config {
+pub(crate) fn config(workers: u16, seed: u64, durable: bool) -> Config {
     let small = LogLimits { size: 12, key_window_ms: 3_600_000, ..LogLimits::default() };
+    let kept = |pattern: &str| {
+        let log = Some(LogLimits { size: 40, ..small });
+        let presence = !pattern.starts_with('$');
+        let settings = RoomSettings { log, durable, presence, ..RoomSettings::default() };
+        let pattern = Pattern::parse(pattern).expect("patterns of the simulation are valid");
+        RoomRule { pattern, settings }
+    };
     let rule = |pattern: &str, log, presence| RoomRule {
         pattern: Pattern::parse(pattern).expect("patterns of the simulation are valid"),
         settings: RoomSettings { log, presence, ..RoomSettings::default() },
     };
+    let mut rooms = vec![
+        rule(UNLOGGED, None, true),
+        rule("**", Some(small), true),
+        rule("$user/*", Some(small), false),
+        rule("$group/*", Some(small), false),
+    ];
+    if durable {
+        // As `is_durable` says.
+        rooms.splice(0..0, ["a", "b/c", "$user/*", "$group/*"].map(kept));
+    }
     Config {
         workers,
         limits: Limits {
@@ -694,12 +881,7 @@ pub(crate) fn config(workers: u16, seed: u64) -> Config {
             unicast_level: if seed.is_multiple_of(8) { 3 } else { 1 },
             unshared: if seed.is_multiple_of(4) { Unshared::Plain } else { Unshared::Own },
         },
-        rooms: vec![
-            rule(UNLOGGED, None, true),
-            rule("**", Some(small), true),
-            rule("$user/*", Some(small), false),
-            rule("$group/*", Some(small), false),
-        ],
+        rooms,
         ticket_key: [9; 32],
         // In half of all runs.
         groups_durable: seed.is_multiple_of(2),
