@@ -4,7 +4,7 @@ use super::stream::Socket;
 use super::upgrade::Handoff;
 use super::{Ends, Front, Limit};
 use hyper::body::Incoming;
-use hyper::header::STRICT_TRANSPORT_SECURITY;
+use hyper::header::{CONNECTION, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -57,6 +57,7 @@ async fn until_ended<S: Socket>(
 ) -> Option<hyper::Result<()>> {
     let service = service_fn(|request: Request<Incoming>| async move {
         let route = super::route(request.uri().path());
+        let is_handshake = super::is_websocket(request.headers());
         let (ends, answer) = match front.ends_of(&request, ends) {
             Ok(ends) => (ends, front.handle(request, ends, handoff).await),
             Err(problem) => (ends, Err(problem)),
@@ -78,6 +79,11 @@ async fn until_ended<S: Socket>(
         // What becomes a WebSocket is counted as a handshake.
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             front.counts.request(route, answer.status().as_u16());
+            if is_handshake {
+                // A proxy may take the connection for a WebSocket now, and let its client say in
+                // it what the proxy would not have let through as requests.
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
         }
         Ok::<_, Infallible>(answer)
     });

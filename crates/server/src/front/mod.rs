@@ -40,7 +40,7 @@ use hyper::body::Incoming;
 use hyper::header::{
     HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::{Method, Request, Version};
+use hyper::{Method, Request, Uri, Version};
 use origin::Origins;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl Front {
         ends: Ends,
         handoff: &Handoff,
     ) -> Result<Answer, Problem> {
-        if let Err(problem) = check_host(request.version(), request.headers()) {
+        if let Err(problem) = check_host(request.version(), request.uri(), request.headers()) {
             if is_websocket(request.headers()) {
                 self.counts.handshake(Outcome::Malformed);
             }
@@ -207,14 +207,21 @@ fn is_websocket(headers: &HeaderMap) -> bool {
 /// "A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a Host
 /// header field and to any request message that contains more than one Host header field line or
 /// a Host header field with an invalid field value." RFC 9112 section 3.2. hyper lets them pass.
-fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
+///
+/// Of a target that names a host itself, a client sends the same as Host (section 3.2.2); where they
+/// differ, two readers of the request would take it for requests to different hosts.
+fn check_host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let mut hosts = headers.get_all(HOST).iter();
+    let named = uri.authority().map(|authority| authority.as_str());
     let good = match (hosts.next(), hosts.next()) {
         (None, _) => version < Version::HTTP_11,
-        (Some(host), None) => host.to_str().is_ok_and(origin::is_authority),
+        (Some(host), None) => host.to_str().is_ok_and(|host| {
+            origin::is_authority(host) && named.is_none_or(|name| name.eq_ignore_ascii_case(host))
+        }),
         (Some(_), Some(_)) => false,
     };
-    if good { Ok(()) } else { Err(Problem::bad_request("There must be exactly one Host header.")) }
+    let rule = "There must be exactly one Host header, and the target may name no other host.";
+    if good { Ok(()) } else { Err(Problem::bad_request(rule)) }
 }
 
 #[cfg(test)]
@@ -223,13 +230,14 @@ mod tests {
 
     #[test]
     fn exactly_one_host_is_wanted() {
-        let check = |version, hosts: &[&'static str]| {
+        let check_of = |version, target: &'static str, hosts: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for host in hosts {
                 headers.append(HOST, HeaderValue::from_static(host));
             }
-            check_host(version, &headers).is_ok()
+            check_host(version, &Uri::from_static(target), &headers).is_ok()
         };
+        let check = |version, hosts| check_of(version, "/ws", hosts);
         assert!(check(Version::HTTP_11, &["a.example:80"]));
         assert!(check(Version::HTTP_11, &["[::1]:80"]));
         assert!(check(Version::HTTP_10, &[]));
@@ -239,6 +247,9 @@ mod tests {
         assert!(!check(Version::HTTP_11, &["a/b"]));
         assert!(!check(Version::HTTP_11, &["a b"]));
         assert!(!check(Version::HTTP_11, &[""]));
+        assert!(check_of(Version::HTTP_11, "http://A:80/ws", &["a:80"]));
+        assert!(!check_of(Version::HTTP_11, "http://b/ws", &["a"]));
+        assert!(!check_of(Version::HTTP_11, "http://a@b/ws", &["b"]));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! user there, so the server has to ask where the page came from. Programs that are no browsers
 //! send no `Origin` and are allowed.
 
+use std::net::IpAddr;
+
 /// One rule of `origins.allowed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Allowed {
@@ -109,6 +111,16 @@ impl Site {
     }
 }
 
+/// Whether `host`, as it stands in the `Host` header, names this machine and nothing else can: a
+/// loopback address, or a name that RFC 6761 section 6.3 keeps for one.
+pub(super) fn is_local(host: &str) -> bool {
+    let Some((name, _)) = split_port(host) else { return false };
+    let name = name.to_ascii_lowercase();
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_name = || name == "localhost" || name.ends_with(".localhost");
+    address.map_or_else(|_| is_name(), |address| address.to_canonical().is_loopback())
+}
+
 /// Whether `host` can stand in a `Host` header.
 pub(super) fn is_authority(host: &str) -> bool {
     split_port(host).is_some()
@@ -184,6 +196,17 @@ mod tests {
             assert!(!allows(&[], origin, "chat.example", false), "{origin}");
         }
         assert!(!allows(&[], "http://localhost.evil", "127.0.0.1:8080", true));
+    }
+
+    #[test]
+    fn a_host_is_local_by_what_it_is_and_not_by_what_it_resolves_to() {
+        for host in ["localhost:80", "LOCALHOST", "chat.localhost", "127.9.9.9:1", "[::1]:8080"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil", "evillocalhost", "10.0.0.1", "[::2]", "a b"]
+        {
+            assert!(!is_local(host), "{host}");
+        }
     }
 
     #[test]

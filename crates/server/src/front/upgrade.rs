@@ -1,6 +1,7 @@
 //! The opening handshake: from a request to a socket that a worker owns.
 
 use super::credentials::is_forwarded;
+use super::origin;
 use super::stream::Socket;
 use super::{Admission, Answer, Ends, Front, Limit, Outcome, Problem};
 use crate::config::Guests;
@@ -14,7 +15,7 @@ use clarion_websocket::deflate;
 use clarion_websocket::handshake::{self, Accepted};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::header::{HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{HOST, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
@@ -86,7 +87,9 @@ impl Front {
         })?;
         let guests = match self.guests {
             Guests::Always => true,
-            Guests::Auto | Guests::Loopback => ends.loopback && !is_forwarded(request.headers()),
+            Guests::Auto | Guests::Loopback => {
+                ends.loopback && !is_forwarded(request.headers()) && names_this_machine(&request)
+            }
             Guests::Never => false,
         };
         let query = request.uri().query();
@@ -177,6 +180,13 @@ impl Front {
         let agreed = Agreed { hello: subprotocol.is_some(), deflate };
         Ok(Good { answer, agreed, place: self.workers.reserve(), admission })
     }
+}
+
+/// Whether the server was asked for under a name that no name server can give away. A page of
+/// another site could have its own name lead here, and would then be of the same origin.
+fn names_this_machine(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(origin::is_local)
 }
 
 /// None is offered: none. Ours is among them: ours. Only others: refused, since whoever offers
