@@ -46,6 +46,13 @@ const lines = (person) =>
 /** Until the inbox says how much is unread. */
 const says = (person, text) => inbox(person).getByRole('status').getByText(text).waitFor();
 
+/** Until the page has acknowledged so many messages. */
+function acknowledged(person, offset) {
+  return until(`${offset} is acknowledged`, async () =>
+    person.sent.some(({ type, payload }) => type === '$ack' && payload.offset === offset),
+  );
+}
+
 async function gone(person) {
   await person.leave();
   people = people.filter((each) => each !== person);
@@ -95,12 +102,23 @@ describe('the inbox', () => {
     const third = await ada.come();
     await says(third, '1 unread message');
     await until('both are listed', async () => (await lines(third).count()) === 2);
-    await lines(third).nth(1).click();
+    await lines(third).filter({ hasText: ben.user }).click();
     await third.sees('Are you there?');
+    const said = await third.log.getByRole('article').allInnerTexts();
+    assert.equal(said.length, 3);
+    assert.match(said[2], /Here now\./);
+    await third.page.getByText('Kept by the server, for all your devices.').waitFor();
+    // What one device says, the others have at once.
+    const fourth = await ada.come(`$user/${ben.user}`);
+    await fourth.sees('Here now.');
+    await third.say('From the other one.');
+    await fourth.sees('From the other one.');
+    await third.page.locator('[data-delivery=sent]', { hasText: 'From the other' }).waitFor();
+    assert.equal(await third.message('From the other one.').count(), 1);
 
     // What was answered waits for Ben, who was never here.
     const there = await ben.come();
-    await lines(there).filter({ hasText: 'Here now.' }).click();
+    await lines(there).filter({ hasText: 'From the other one.' }).click();
     await there.sees('Here now.');
   });
 
@@ -117,7 +135,7 @@ describe('the inbox', () => {
     await says(second, '2 unread messages');
     await inbox(second).getByRole('button', { name: 'Mark all as read' }).click();
     await says(second, 'Nothing unread.');
-    await until('it is acknowledged', async () => second.sent.some(({ type }) => type === '$ack'));
+    await acknowledged(second, 2);
     await gone(second);
     const third = await ada.come();
     await until('both are listed', async () => (await lines(third).count()) === 2);
@@ -140,7 +158,7 @@ describe('the inbox', () => {
       Object.defineProperty(document, 'hidden', { value: false, configurable: true });
       document.dispatchEvent(new Event('visibilitychange'));
     });
-    await until('it is acknowledged', async () => first.sent.some(({ type }) => type === '$ack'));
+    await acknowledged(first, 1);
     await until('title', async () => !(await first.page.title()).startsWith('('));
   });
 
@@ -185,7 +203,7 @@ describe('the inbox', () => {
     await server.write(ada.user, 'ben', 'Seen');
     const first = await ada.come('$user/ben');
     await first.sees('Seen');
-    await until('it is acknowledged', async () => first.sent.some(({ type }) => type === '$ack'));
+    await acknowledged(first, 1);
     await gone(first);
     const second = await ada.come('$inbox', { before: refuseOnce('$history') });
     await inbox(second)

@@ -183,7 +183,11 @@ describe('in a room that is kept', () => {
 
   test('what_was_seen_before_is_read_from_the_log_and_is_not_unread', async () => {
     const { direct, message, send, take, texts } = await kept();
-    expect(direct.inbox.get()).toEqual({ isKept: true, earlier: 'loading', isTrimmed: false });
+    expect(direct.inbox.get()).toMatchObject({
+      isKept: true,
+      earlier: 'loading',
+      isTrimmed: false,
+    });
     const asked = take('$history');
     expect(asked.payload).toMatchObject({ before: { epoch: 'e', offset: 3 } });
     const publications = [message('ben', 1), message('dora', 2)];
@@ -208,6 +212,49 @@ describe('in a room that is kept', () => {
     send('$reply', page, { id: take('$history').metadata.id });
     await settle();
     expect(direct.inbox.get().earlier).toBe('none');
+  });
+
+  test('what_i_write_is_kept_for_my_other_devices_and_for_later', async () => {
+    const { direct, send, take, texts } = await kept();
+    take('$history');
+    direct.send('ben', 'hi');
+    const sent = take('chat_message');
+    expect(sent.metadata.room).toBe('$user/ben');
+    send('$reply', { time: '', epoch: 'f', offset: 1 }, { id: sent.metadata.id });
+    await settle();
+    const copy = take('chat_sent');
+    expect(copy.payload).toMatchObject({ user: 'Me', message: 'hi', to: 'ben' });
+    expect(copy.metadata.room).toBe(INBOX);
+    send('$reply', { time: '', epoch: 'e', offset: 5 }, { id: copy.metadata.id });
+    const place = { room: INBOX, epoch: 'e', time: '' };
+    const mine = { client: 'ada', user: 'ada' };
+    send('chat_sent', copy.payload, { ...place, offset: 5, key: copy.metadata.key, from: mine });
+    await settle();
+    // It is here already.
+    expect(texts('ben')).toEqual(['m3 sent', 'hi sent']);
+    // Another device of mine, and somebody who would like to be me.
+    const other = { client: 'phone', user: 'ada' };
+    send('chat_sent', { message: 'on my way', to: 'eve' }, { ...place, offset: 6, from: other });
+    const forger = { client: 'x', user: 'mallory' };
+    send('chat_sent', { message: 'no', to: 'eve' }, { ...place, offset: 7, from: forger });
+    await settle();
+    expect(texts('eve')).toEqual(['on my way sent']);
+    expect(direct.threads.get().get('eve')?.entries[0]).toMatchObject({
+      publication: { from: { client: 'ada' }, room: '$user/eve' },
+    });
+    expect(unread.get()).toEqual({ '$user/ben': 1, '$user/cara': 1 });
+  });
+
+  test('copy_that_the_server_does_not_take_is_said', async () => {
+    const { direct, send, take } = await kept();
+    take('$history');
+    direct.send('ben', 'hi');
+    send('$reply', { time: '' }, { id: take('chat_message').metadata.id });
+    await settle();
+    const error = { code: 403, name: 'forbidden', message: '', temporary: false };
+    send('$error', error, { id: take('chat_sent').metadata.id });
+    await settle();
+    expect(direct.inbox.get().keepsMine).toBe(false);
   });
 
   test('what_is_gone_before_it_was_seen_is_said', async () => {

@@ -4,7 +4,7 @@ import type { Presence } from '../../shared/presence.ts';
 import { userName } from '../../shared/user-name.ts';
 import styles from './Conversation.module.css';
 import { Conversation, hintOf, NOT_CONNECTED } from './Conversation.tsx';
-import type { DirectMessages } from './direct.ts';
+import type { DirectMessages, Inbox as InboxState } from './direct.ts';
 import type { IsMine } from './message.ts';
 
 interface DirectConversationProps {
@@ -15,12 +15,18 @@ interface DirectConversationProps {
   isMine: IsMine;
 }
 
+function explainKeeping({ isKept, keepsMine }: InboxState): string {
+  if (!isKept) return 'Kept in your two windows only, until they are closed';
+  if (!keepsMine) return 'What you write is shown in this window only, until it is closed';
+  return 'Kept by the server, for all your devices';
+}
+
 /** What one other user and I have written to each other, and what becomes of it. */
 export function DirectConversation({ direct, user, presence, isMine }: DirectConversationProps) {
   const client = useClient();
   const connection = useConnection();
   const thread = useStore(direct.threads, (threads) => threads.get(user));
-  const isKept = useStore(direct.inbox, (inbox) => inbox.isKept === true);
+  const inbox = useStore(direct.inbox);
   const isClosed = connection.state === 'closed';
   const name = presence?.name ?? thread?.name ?? userName(user) ?? user;
   const isGuest = user.startsWith('guest:');
@@ -49,9 +55,7 @@ export function DirectConversation({ direct, user, presence, isMine }: DirectCon
               </span>
             )}
             <span>
-              {isKept
-                ? 'What you write is shown in this window only, until it is closed'
-                : 'Kept in your two windows only, until they are closed'}
+              {explainKeeping(inbox)}
               {isGuest ? '; what a guest misses while away is lost.' : '.'}
             </span>
           </p>

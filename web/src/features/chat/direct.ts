@@ -6,8 +6,9 @@ import {
   type Message,
   Store,
 } from '@clarion/client/react';
+import { userName } from '../../shared/user-name.ts';
 import { directRoom } from './chat-room.ts';
-import { authorOf, CHAT_MESSAGE, chatPayload, textOf } from './message.ts';
+import { authorOf, CHAT_MESSAGE, type ChatPayload, chatPayload, textOf } from './message.ts';
 import { setUnread } from './unread.ts';
 
 /** What I and one other user have written to each other. */
@@ -28,9 +29,13 @@ export interface Inbox {
   readonly earlier: Earlier;
   /** Something that I have never seen is not kept any more. */
   readonly isTrimmed: boolean;
+  /** What I write can be kept, too. */
+  readonly keepsMine: boolean;
 }
 
-const UNKNOWN: Inbox = { isKept: undefined, earlier: 'none', isTrimmed: false };
+const UNKNOWN: Inbox = { isKept: undefined, earlier: 'none', isTrimmed: false, keepsMine: true };
+/** My copy of what I wrote to somebody, in my own room. */
+const CHAT_SENT = 'chat_sent';
 const PAGE = 50;
 const THREADS_MAX = 100;
 const ENTRIES_MAX = 1_000;
@@ -41,8 +46,9 @@ const ENTRIES_MAX = 1_000;
  * Each writes into the other's `$user/` room and reads its own, so nobody but the two windows has
  * both halves. What others write is in my room's log, if I am no guest, and comes when I am back; a
  * message is acknowledged when I have seen it, so that a device that is new begins with what I have
- * not. What I write is kept here, in memory, and nowhere else. A guest's room is an address of one
- * session and has no log, so a guest who is away is not reached.
+ * not. What I write is in a log that I may not read, so a copy goes to my own. A guest's room is an
+ * address of one session and has no log, so a guest who is away is not reached, and all that is said
+ * is kept here, in memory, and nowhere else.
  */
 export class DirectMessages {
   /** By user, in the order in which they began; a new map on every change. */
@@ -55,6 +61,8 @@ export class DirectMessages {
   #oldest: Position | undefined;
   #off = () => {};
   #watched: string | undefined;
+  /** Keys of copies of what is shown already. */
+  readonly #copies = new Set<string>();
   /** By user: what to call when their messages have been seen. */
   readonly #unseen = new Map<string, (() => void)[]>();
   #ids = 0;
@@ -143,9 +151,22 @@ export class DirectMessages {
       .room(room)
       .publish(type, payload)
       .then(
-        () => this.#settle(user, id, 'sent'),
+        () => {
+          this.#settle(user, id, 'sent');
+          this.#keep(user, id, payload);
+        },
         (error: ClarionError) => this.#settle(user, id, 'failed', error),
       );
+  }
+
+  #keep(user: string, id: string, payload: unknown): void {
+    const { session } = this.#client;
+    if (!session || !this.inbox.get().isKept || user === session.user) return;
+    const key = `${session.client}.${id}`;
+    this.#copies.add(key);
+    this.#room
+      ?.publish(CHAT_SENT, { ...(payload as ChatPayload), to: user }, { key })
+      .catch(() => this.#learn({ keepsMine: false }));
   }
 
   #settle(user: string, id: string, delivery: Delivery, error?: ClarionError): void {
@@ -217,21 +238,52 @@ export class DirectMessages {
   /** Puts it where it belongs; returns with whom, if it is a message. */
   #take(publication: Publication, isEarlier: boolean): string | undefined {
     const { user } = publication.from;
+    const to = this.#receiver(publication);
+    if (to !== undefined) {
+      this.#takeCopy(to, publication, isEarlier);
+      return undefined;
+    }
     // What the API sends without a name has nobody who could be answered.
     if (user === undefined || textOf(publication) === undefined) return undefined;
-    const id = `theirs-${++this.#ids}`;
-    const message: Message = { kind: 'message', id, publication, delivery: 'sent' };
     const name = authorOf(publication.payload as { user?: unknown }, user);
-    if (isEarlier) {
-      // What they are called now is known from what came later.
-      this.#change(user, this.threads.get().get(user)?.name ?? name, (thread) => ({
-        ...thread,
-        entries: [message, ...thread.entries].slice(0, ENTRIES_MAX),
-      }));
-    } else {
-      this.#add(user, message, name);
-    }
+    this.#put(user, name, publication, isEarlier);
     return user;
+  }
+
+  /** To whom this is my copy of a message; undefined if it is something else. */
+  #receiver({ type, payload, from }: Publication): string | undefined {
+    if (type !== CHAT_SENT || from.user !== this.#client.session?.user) return undefined;
+    const { to } = (payload ?? {}) as { to?: unknown };
+    return typeof to === 'string' && to !== '' ? to : undefined;
+  }
+
+  #takeCopy(to: string, copy: Publication, isEarlier: boolean): void {
+    if (copy.key !== undefined && this.#copies.delete(copy.key)) return;
+    const { session } = this.#client;
+    const from = session ? { client: session.client, user: session.user } : {};
+    const publication = { ...copy, type: CHAT_MESSAGE, room: directRoom(to), from };
+    if (textOf(publication) === undefined) return;
+    // What they call themselves they say in what they write.
+    const name = this.threads.get().get(to)?.name ?? userName(to) ?? to;
+    this.#put(to, name, publication, isEarlier);
+  }
+
+  #put(user: string, name: string, publication: Publication, isEarlier: boolean): void {
+    const id = `came-${++this.#ids}`;
+    const message: Message = { kind: 'message', id, publication, delivery: 'sent' };
+    if (!isEarlier) {
+      this.#add(user, message, name);
+      return;
+    }
+    const threads = this.threads.get();
+    // What came later is worth more.
+    if (!threads.has(user) && threads.size >= THREADS_MAX) return;
+    // What they are called now is known from what came later, if they have said it.
+    const known = threads.get(user)?.name;
+    this.#change(user, known === undefined || known === user ? name : known, (thread) => ({
+      ...thread,
+      entries: [message, ...thread.entries].slice(0, ENTRIES_MAX),
+    }));
   }
 
   #add(user: string, entry: Entry, name?: string): void {
