@@ -31,6 +31,8 @@ ATTACK_SCALE ?= 10
 
 # How often `make crash` kills the server: it takes a few minutes.
 CRASH_ROUNDS ?= 200
+# How many seeds of simulated nodes that are killed it runs then: two or three minutes.
+SIM_CRASHES ?= 10000
 
 ADDRESS ?= 127.0.0.1:8080
 DATA ?= data
@@ -138,10 +140,11 @@ conformance: debug autobahn-client ## All of Autobahn, both roles; half an hour.
 	$(PYTHON) tests/conformance/autobahn/conformance.py client --client $(TARGET)/debug/examples/autobahn_client
 
 .PHONY: crash
-crash: debug ## Kill the server CRASH_ROUNDS times under load, and check what its clients saw; then `make power`.
+crash: debug ## Kill the server CRASH_ROUNDS times under load, and check what its clients saw; then `make power`, and SIM_CRASHES simulated nodes.
 	@scripts/bootstrap python node
 	$(PYTHON) tests/crash/crash.py --rounds $(CRASH_ROUNDS)
 	@$(MAKE) power
+	CLARION_SIM_CRASHES=$(SIM_CRASHES) cargo test $(LOCKED) --quiet -p clarion-sim --test crashes promises
 
 .PHONY: attack
 attack: debug ## Attack the server ATTACK_SCALE times as long, and say how honest clients fared.

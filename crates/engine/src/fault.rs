@@ -23,10 +23,14 @@ pub enum Fault {
     DeliveryAfterLeave,
     /// What was compressed once for many is sent to members that keep their window.
     SharedForAll,
+    /// A member is not told that its position changed.
+    SilentGap,
+    /// Whoever joins with a position is told that all that follows it comes.
+    FalseRecovery,
 }
 
 /// All of them.
-pub const ALL: [Fault; 9] = [
+pub const ALL: [Fault; 11] = [
     Fault::SkippedOffset,
     Fault::EarlyAcknowledgement,
     Fault::LostWakeUp,
@@ -36,6 +40,8 @@ pub const ALL: [Fault; 9] = [
     Fault::LostPause,
     Fault::DeliveryAfterLeave,
     Fault::SharedForAll,
+    Fault::SilentGap,
+    Fault::FalseRecovery,
 ];
 
 /// The fault that a shard has, if any.

@@ -735,6 +735,9 @@ impl Shard {
         now: Now,
         fx: &mut impl Effects,
     ) {
+        if self.planted.is(Fault::SilentGap) {
+            return;
+        }
         self.counters.gaps += 1;
         let frame = self.frame(|out| codec::json::gap(out, room.as_str(), gap));
         self.send(conn, frame, now, fx);

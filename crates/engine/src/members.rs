@@ -72,6 +72,7 @@ impl Shard {
         };
         let client = sender.client.expect("a session has a client id");
         let outranked = !self.planted.is(Fault::DoubleResume);
+        let lies = self.planted.is(Fault::FalseRecovery);
         let Some(home) = self.home(id) else { return };
         // Asked here and not earlier: others may have come while the log was read. One with a higher
         // binding is a newer connection of the session; then this one is being closed.
@@ -129,7 +130,7 @@ impl Shard {
                     })
             }
             _ => false,
-        };
+        } || lies && join.after.is_some();
         if is_new && watched {
             self.note_joined(id, client, now);
         } else if renewed {

@@ -279,6 +279,7 @@ impl Client {
 
     /// Publishes once more what was not acknowledged.
     pub(crate) fn repeat(&mut self, link: &mut Link, index: usize) {
+        link.seen.insert("published once more".to_owned());
         let (room, key, payload) = self.unacked[index].clone();
         let body: Value = serde_json::from_str(&payload).expect("payloads are JSON");
         link.note(What::Said { room: room.clone(), payload: payload.clone() });
@@ -454,6 +455,7 @@ impl Client {
                 Ok(())
             }
             Asked::Ack { epoch, offset } => {
+                link.seen.insert("an inbox acknowledged".to_owned());
                 link.note(What::AckKept { epoch, offset });
                 Ok(())
             }
@@ -511,6 +513,8 @@ impl Client {
         }
         if room.starts_with("$user/") {
             let after = link.wanted.remove(room).flatten();
+            let position = if after.is_some() { "a" } else { "no" };
+            link.seen.insert(format!("an inbox joined with {position} position"));
             link.note_joined(room, after, payload);
             let next = start(payload);
             if self.careful

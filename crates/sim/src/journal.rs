@@ -296,3 +296,254 @@ fn inboxes(events: &[Event], endings: &BTreeMap<String, Kept>) -> Result<(), Str
 pub(crate) fn is_durable(room: &str) -> bool {
     room.starts_with("$user/") || room.starts_with("$group/") || ["a", "b/c"].contains(&room)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOCH: &str = "e";
+    /// Connections: two of ada's devices, the second of which comes later, and bob's.
+    const ADA: usize = 1;
+    const BOB: usize = 2;
+    const LATER: usize = 3;
+    const INBOX: &str = "$user/ada";
+
+    fn place(offset: u64) -> Place {
+        (EPOCH.into(), offset)
+    }
+
+    fn said(room: &str, payload: &str) -> What {
+        What::Said { room: room.into(), payload: payload.into() }
+    }
+
+    fn acked(room: &str, key: Option<&str>, payload: &str, offset: u64) -> What {
+        let key = key.map(|key| ("ada".into(), key.into()));
+        let (room, payload) = (room.into(), payload.into());
+        What::Acked { room, key, payload, place: place(offset), duplicate: false }
+    }
+
+    fn joined(room: &str, after: Option<u64>, next: u64) -> What {
+        let recovered = after.is_some_and(|after| after + 1 == next);
+        let (after, next) = (after.map(place), Some(place(next)));
+        What::Joined { room: room.into(), after, next, recovered }
+    }
+
+    fn heard(room: &str, offset: u64, payload: &str) -> What {
+        let key = (payload == "one").then(|| ("ada".into(), "k".into()));
+        What::Heard { room: room.into(), place: place(offset), payload: payload.into(), key }
+    }
+
+    fn kept(first: u64, payloads: &[&str]) -> Kept {
+        let payloads = payloads.iter().enumerate();
+        let payloads: BTreeMap<u64, String> =
+            payloads.map(|(at, payload)| (first + at as u64, (*payload).into())).collect();
+        Kept { epoch: EPOCH.into(), head: first + payloads.len() as u64 - 1, first, payloads }
+    }
+
+    /// What a whole server does: two publications, of which the first is repeated with its key after a
+    /// restart; somebody who comes back; and an inbox.
+    fn good() -> (Vec<(usize, What)>, BTreeMap<String, Kept>) {
+        let user = |user: &str| What::Hello { user: Some(user.into()) };
+        let history = vec![
+            (ADA, user("ada")),
+            (BOB, user("bob")),
+            (BOB, joined("a", None, 1)),
+            (ADA, said("a", "one")),
+            (ADA, said("a", "two")),
+            (BOB, heard("a", 1, "one")),
+            (ADA, acked("a", None, "two", 2)),
+            // The server is killed here, and starts again.
+            (BOB, joined("a", Some(1), 2)),
+            (ADA, said("a", "one")),
+            (
+                ADA,
+                What::Acked {
+                    room: "a".into(),
+                    key: Some(("ada".into(), "k".into())),
+                    payload: "one".into(),
+                    place: place(1),
+                    duplicate: true,
+                },
+            ),
+            (BOB, heard("a", 2, "two")),
+            (BOB, said("a", "four")),
+            (BOB, acked("a", None, "four", 3)),
+            (BOB, said(INBOX, "letter")),
+            (BOB, acked(INBOX, None, "letter", 1)),
+            (ADA, joined(INBOX, None, 1)),
+            (ADA, heard(INBOX, 1, "letter")),
+            (ADA, What::Ack { offset: 1 }),
+            (ADA, What::AckKept { epoch: EPOCH.into(), offset: 1 }),
+            (LATER, user("ada")),
+            (LATER, joined(INBOX, None, 2)),
+        ];
+        let endings = [("a", kept(1, &["one", "two", "four"])), (INBOX, kept(1, &["letter"]))];
+        (history, endings.map(|(room, kept)| (room.to_owned(), kept)).into())
+    }
+
+    type Change = fn(&mut Vec<(usize, What)>, &mut BTreeMap<String, Kept>);
+
+    /// What is said of the good history after a change.
+    fn broken(change: Change) -> String {
+        let (mut history, mut endings) = good();
+        change(&mut history, &mut endings);
+        let events: Vec<_> = history.into_iter().map(|(link, what)| Event { link, what }).collect();
+        check(&events, &endings).err().unwrap_or_default()
+    }
+
+    /// The first event that looks like this.
+    fn find(history: &[(usize, What)], what: &What) -> usize {
+        let text = format!("{what:?}");
+        let at = history.iter().position(|(_, it)| format!("{it:?}") == text);
+        at.expect("the good history has it")
+    }
+
+    #[test]
+    fn a_whole_history_is_good() {
+        assert_eq!(broken(|_, _| ()), "");
+    }
+
+    #[test]
+    fn what_was_acknowledged_or_seen_has_to_be_kept() {
+        let lost: Change = |_, endings| {
+            endings.insert("a".into(), kept(1, &["one", "two"]));
+        };
+        assert!(broken(lost).starts_with("promise 3"), "{}", broken(lost));
+        let all: Change = |_, endings| {
+            endings.remove(INBOX);
+        };
+        assert!(broken(all).starts_with("promise 3"), "{}", broken(all));
+        let other_epoch: Change = |_, endings| {
+            endings.get_mut("a").unwrap().epoch = "f".into();
+        };
+        assert!(broken(other_epoch).starts_with("promise 3"), "{}", broken(other_epoch));
+        let only_seen: Change = |history, _| {
+            history.extend([(ADA, said("a", "five")), (BOB, heard("a", 3, "four"))]);
+            history.push((BOB, heard("a", 4, "five")));
+        };
+        assert!(broken(only_seen).contains("was delivered"), "{}", broken(only_seen));
+        let trimmed: Change = |_, endings| {
+            endings.insert("a".into(), kept(3, &["four"]));
+        };
+        assert_eq!(broken(trimmed), "", "what is trimmed was kept");
+    }
+
+    #[test]
+    fn a_place_has_one_publication_and_that_was_published() {
+        let twice: Change = |history, _| {
+            history.extend([(ADA, said("a", "other")), (ADA, acked("a", None, "other", 2))]);
+        };
+        assert!(broken(twice).contains("names both"), "{}", broken(twice));
+        let torn: Change = |_, endings| {
+            endings.get_mut("a").unwrap().payloads.insert(3, "fo".into());
+        };
+        assert!(broken(torn).contains("nobody published"), "{}", broken(torn));
+        let elsewhere: Change = |history, _| {
+            let at = find(history, &said("a", "four"));
+            history[at].1 = said("b/c", "four");
+        };
+        assert!(broken(elsewhere).contains("nobody published"), "{}", broken(elsewhere));
+    }
+
+    #[test]
+    fn offsets_follow_each_other_on_every_connection() {
+        let repeated: Change = |history, _| {
+            let at = find(history, &heard("a", 2, "two"));
+            history.insert(at, (BOB, heard("a", 1, "one")));
+        };
+        assert!(broken(repeated).starts_with("promise 1"), "{}", broken(repeated));
+        let hole: Change = |history, _| {
+            let at = find(history, &heard("a", 2, "two"));
+            history[at].1 = heard("a", 3, "four");
+        };
+        assert!(broken(hole).starts_with("promise 1"), "{}", broken(hole));
+        let after_leaving: Change = |history, _| {
+            let at = find(history, &heard("a", 2, "two"));
+            history.insert(at, (BOB, What::Left { room: "a".into() }));
+        };
+        assert!(broken(after_leaving).starts_with("promise 1"), "{}", broken(after_leaving));
+        let back: Change = |history, _| {
+            history.push((BOB, What::Gap { room: "a".into(), next: place(1) }));
+        };
+        assert!(broken(back).contains("goes back"), "{}", broken(back));
+    }
+
+    #[test]
+    fn what_is_recovered_goes_on_where_it_was_asked_to() {
+        let further: Change = |history, _| {
+            let at = find(history, &joined("a", Some(1), 2));
+            let (room, after, next) = ("a".into(), Some(place(1)), Some(place(3)));
+            history[at].1 = What::Joined { room, after, next, recovered: true };
+        };
+        assert!(broken(further).starts_with("promise 2"), "{}", broken(further));
+    }
+
+    #[test]
+    fn what_a_log_still_has_is_not_called_lost() {
+        let refused: Change = |history, _| {
+            let at = find(history, &joined("a", Some(1), 2));
+            history[at].1 = joined("a", Some(1), 4);
+            history
+                .retain(|(_, what)| format!("{what:?}") != format!("{:?}", heard("a", 2, "two")));
+        };
+        assert!(broken(refused).starts_with("promise 2"), "{}", broken(refused));
+        let gap: Change = |history, _| gap_over_two(history);
+        assert!(broken(gap).contains("a gap leads"), "{}", broken(gap));
+        let trimmed: Change = |history, endings| {
+            gap_over_two(history);
+            endings.insert("a".into(), kept(3, &["four"]));
+        };
+        assert_eq!(broken(trimmed), "", "it was trimmed");
+    }
+
+    fn gap_over_two(history: &mut [(usize, What)]) {
+        let at = find(history, &heard("a", 2, "two"));
+        history[at].1 = What::Gap { room: "a".into(), next: place(3) };
+    }
+
+    #[test]
+    fn a_key_is_one_publication() {
+        let twice: Change = |history, endings| {
+            let at = find(history, &said("a", "four"));
+            history.insert(at, (ADA, acked("a", Some("k"), "one", 4)));
+            endings.insert("a".into(), kept(1, &["one", "two", "four", "one"]));
+        };
+        assert!(broken(twice).starts_with("promise 4"), "{}", broken(twice));
+        let of_another: Change = |history, endings| {
+            let key = Some(("bob".into(), "k".into()));
+            let (room, payload) = ("a".to_owned(), "bobs".to_owned());
+            history.push((BOB, said(&room, &payload)));
+            let duplicate = false;
+            history.push((BOB, What::Acked { room, key, payload, place: place(4), duplicate }));
+            endings.insert("a".into(), kept(1, &["one", "two", "four", "bobs"]));
+        };
+        assert_eq!(broken(of_another), "", "keys of two users never meet");
+    }
+
+    #[test]
+    fn what_a_connection_publishes_stands_in_its_order() {
+        let late: Change = |history, endings| {
+            let at = find(history, &said("a", "four"));
+            history.insert(at, (BOB, said("a", "five")));
+            history.push((BOB, acked("a", None, "five", 4)));
+            endings.insert("a".into(), kept(1, &["one", "two", "four", "five"]));
+        };
+        assert!(broken(late).starts_with("promise 5"), "{}", broken(late));
+    }
+
+    #[test]
+    fn a_device_without_a_position_begins_behind_what_was_acknowledged() {
+        let forgotten: Change = |history, _| {
+            history.pop();
+            history.push((LATER, joined(INBOX, None, 1)));
+        };
+        assert!(broken(forgotten).starts_with("promise 7"), "{}", broken(forgotten));
+        let too_far: Change = |history, endings| {
+            history.push((BOB, said(INBOX, "second")));
+            history.push((BOB, acked(INBOX, None, "second", 2)));
+            history.push((LATER, joined(INBOX, None, 3)));
+            endings.insert(INBOX.into(), kept(1, &["letter", "second"]));
+        };
+        assert!(broken(too_far).starts_with("promise 7"), "{}", broken(too_far));
+    }
+}

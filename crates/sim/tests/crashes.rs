@@ -58,7 +58,8 @@ fn every_store_that_breaks_a_promise_is_found() {
 
 #[test]
 fn every_engine_that_breaks_a_promise_is_found() {
-    let faults = [Fault::EarlyAcknowledgement, Fault::SkippedOffset];
+    let faults =
+        [Fault::EarlyAcknowledgement, Fault::SkippedOffset, Fault::SilentGap, Fault::FalseRecovery];
     for fault in faults {
         let (seed, violation) = find(|plan| plan.fault = Some(fault)).expect("it is found");
         println!("{fault:?}: seed {seed}: {}", &violation[..violation.len().min(200)]);
@@ -75,10 +76,15 @@ fn histories_meet_everything() {
         "a loss of the process",
         "a torn end",
         "a torn end that was whole",
+        "a request too many for the disk",
         "an fsync that fails",
+        "an inbox acknowledged",
+        "an inbox joined with a position",
+        "an inbox joined with no position",
         "duplicate true",
         "gone after a doubt",
         "kept after a doubt",
+        "published once more",
         "joined with after: recovered true, replay",
         "resumed true",
     ];
