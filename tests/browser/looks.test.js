@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { after, before, describe, test } from 'node:test';
-import { DESKTOP, launch, Person, PHONE, refuseOnce, screenshots } from './support/people.js';
+import {
+  DESKTOP,
+  holdFirst,
+  launch,
+  Person,
+  PHONE,
+  refuseOnce,
+  screenshots,
+} from './support/people.js';
 import { Server } from './support/server.js';
 import { Wire } from './support/wire.js';
 
@@ -141,6 +149,11 @@ for (const [size, options] of Object.entries({ desktop: DESKTOP, phone: PHONE })
         await inbox(first).getByText('Nobody has written to you.').waitFor();
         await check(first, 'inbox-empty');
         await first.leave();
+
+        const early = await come({ before: holdFirst('$history') });
+        await inbox(early).getByText('Loading…').waitFor();
+        await check(early, 'inbox-loading');
+        await early.leave();
 
         const long = 'a-user-whose-name-is-as-long-as-names-may-be-and-has-no-place-to-break';
         await server.write(user, 'ada', 'Are you there?', 'Ada');

@@ -154,6 +154,17 @@ export async function until(what, check, timeoutMs = 15_000) {
 /** Has the first command of a type refused as by a server whose storage fails; for `before`. */
 export function refuseOnce(type) {
   const payload = { code: 503, name: 'unavailable', message: 'not now', temporary: true };
+  return catchFirst(type, (page, { id }) =>
+    page.send(JSON.stringify({ type: '$error', payload, metadata: { id } })),
+  );
+}
+
+/** Has it left without an answer. */
+export function holdFirst(type) {
+  return catchFirst(type, () => {});
+}
+
+function catchFirst(type, act) {
   let isOver = false;
   return (context) =>
     context.routeWebSocket(/\/ws$/, (page) => {
@@ -165,8 +176,7 @@ export function refuseOnce(type) {
           return;
         }
         isOver = true;
-        const { id } = message.metadata;
-        page.send(JSON.stringify({ type: '$error', payload, metadata: { id } }));
+        act(page, message.metadata);
       });
     });
 }
