@@ -3,6 +3,7 @@ Protocol, sections 3 and 8."""
 
 import contextlib
 import itertools
+import sqlite3
 import threading
 import time
 from datetime import UTC, datetime
@@ -245,6 +246,31 @@ def test_many_at_once_are_all_kept(start, connect):
     server.start()
     assert sorted(row["user"] for row in listed(server)) == sorted(subjects)
     refused(connect, server, token=own_token(server, "u7"))
+
+
+# [3.revoked.kept]
+def test_what_the_store_did_not_keep_is_said_and_holds_until_the_end(start, connect):
+    server = start()
+    old = own_token(server, iat=int(time.time()) - 5)
+    ada, bob = connect(server, token=old), connect(server, token=own_token(server, "bob"))
+    body = {"user": "ada", "until": soon()}
+    with contextlib.closing(sqlite3.connect(server.directory / "data" / "clarion.db")) as other:
+        # Whoever writes to the file keeps the server from it.
+        other.execute("BEGIN IMMEDIATE")
+        reply = call(server, "/v1/revoke", key=server.api_key, body=body)
+        problem(reply, 503, name="unavailable", temporary=True)
+        assert "retry-after" in reply.headers
+        turned_away(ada)
+        refused(connect, server, token=old)
+        works(bob)
+        # No room is durable, so the server is none the worse for whoever comes.
+        assert server.get("/readyz")[0] == 200
+        other.rollback()
+    wait_until(lambda: server.request("POST", "/v1/revoke", server.api_key, body)[0] == 200, "it")
+    server.kill()
+    server.start()
+    refused(connect, server, token=old)
+    assert [row["user"] for row in listed(server)] == ["ada"]
 
 
 # [3.revoked.kept]

@@ -89,7 +89,7 @@ pub(crate) struct Revoked {
     by_subject: BTreeMap<Subject, Span>,
     /// When the first of them is over, unless it was extended.
     first_over_ms: u64,
-    /// What the store was asked to keep, and who waits for it; each is a request of the HTTP API.
+    /// What the store was asked to keep, and who waits for it; as many as it lets wait.
     pending: BTreeMap<u64, Pending>,
     asked: u64,
 }

@@ -111,7 +111,7 @@ fn a_guest_can_be_revoked_like_a_user() {
     assert_eq!(welcomed(&mut rig, &json!({"ticket": ticket})), Some(false));
 }
 
-// [3.revoked.token] [3.revoked.ticket] [3.revoked.refused]
+// [3.revoked.token] [3.revoked.ticket] [3.revoked.refused] [3.ticket]
 #[test]
 fn a_tokens_revocation_ends_what_came_of_it() {
     let mut rig = Rig::new(config());

@@ -31,7 +31,7 @@ pub(crate) enum Command {
     Key(KeyCommand),
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Look after the file of durable rooms: check, export, import, back up.
+    /// Look after the file of the store: check, export, import, back up.
     #[command(subcommand)]
     Store(StoreCommand),
     Sub(SubArgs),
@@ -69,7 +69,7 @@ pub(crate) struct SettingArgs {
     /// Keep keys and data here [default: data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// What keeps the logs of durable rooms: `sqlite`, a file in the data directory, or `memory`
+    /// What keeps durable rooms, groups and revocations: `sqlite`, a file in the data directory, or `memory`
     /// [default: sqlite].
     #[arg(long, value_name = "KIND")]
     store: Option<String>,

@@ -1,4 +1,4 @@
-//! `clarion store`: looking after the file of durable rooms, and moving what is in it.
+//! `clarion store`: looking after the file of the store, and moving what is in it.
 
 use clap::{Args, Subcommand};
 use clarion_protocol::Epoch;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Looks after the file of durable rooms, and moves what is in it.
+/// Looks after the file of the store, and moves what is in it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
     /// Read all of it and say what is wrong. Exits with 1 if anything is.

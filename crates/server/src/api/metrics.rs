@@ -136,15 +136,15 @@ metrics! {
     STORE = Histogram "clarion_store_seconds", "seconds", ["operation"],
         "From asking the store to its answer.";
     STORE_FAILING = Gauge "clarion_store_failing", "1", [],
-        "1 while the store of durable rooms does not work.";
+        "1 while the store does not work.";
     STORE_REQUESTS = Counter "clarion_store_requests_total", "requests", ["outcome"],
-        "Requests to the store of durable rooms that were committed, and that failed.";
+        "Requests to the store that were committed, and that failed.";
     STORE_COMMITS = Counter "clarion_store_commits_total", "transactions", [],
-        "Transactions that the store of durable rooms committed.";
+        "Transactions that the store committed.";
     STORE_COMMIT_TIME = Counter "clarion_store_commit_seconds_total", "seconds", [],
         "Time that those took, the disk's included.";
     STORE_WAITING = Gauge "clarion_store_waiting_bytes", "bytes", [],
-        "Bytes of requests that wait for the store of durable rooms.";
+        "Bytes of requests that wait for the store.";
     LOG_DROPPED = Counter "clarion_log_lines_dropped_total", "lines", [],
         "Lines that the log lost, since whoever reads it is too slow.";
 

@@ -510,7 +510,7 @@ fn ready(api: &Api) -> Result<Answer, Problem> {
     {
         // Whoever may ask this may know that, and no more: the sentence is in the log.
         tracing::debug!(why, "not ready");
-        return Err(Problem::unavailable("The store of durable rooms does not work.", 5));
+        return Err(Problem::unavailable("The store does not work.", 5));
     }
     Ok(text("ready\n"))
 }

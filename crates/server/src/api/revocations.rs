@@ -149,7 +149,7 @@ pub(super) struct RevocationsQuery {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// Only behind this: the `next` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<schema::SubjectText>, inline)]
     after: Option<Subject>,
 }
 

@@ -69,6 +69,14 @@ pub(super) fn token_id() -> Object {
         .build()
 }
 
+/// Whom a revocation is about, as the `next` of a page says it.
+pub(super) fn subject() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^(client:[A-Za-z0-9_-]{21}[AQgw]$|user:|jti:)"))
+        .build()
+}
+
 /// An instant, RFC 3339.
 pub(super) fn instant() -> Object {
     ObjectBuilder::new()
@@ -92,4 +100,10 @@ macro_rules! types {
     )*};
 }
 
-types!(Room = room, PatternText = pattern, Segment = segment, Client = client);
+types!(
+    Room = room,
+    PatternText = pattern,
+    Segment = segment,
+    Client = client,
+    SubjectText = subject
+);

@@ -117,7 +117,7 @@ impl Api {
 }
 
 impl Api {
-    /// A line when the store of durable rooms stops working, when that is for another reason, and when
+    /// A line when the store stops working, when that is for another reason, and when
     /// it works again.
     fn log_store(&self, before: &mut Option<String>) {
         let health = self.durable.as_ref().map(|store| store.health());
@@ -129,8 +129,8 @@ impl Api {
             return;
         }
         match &now {
-            Some(why) => tracing::error!(why, "the store of durable rooms does not work"),
-            None => tracing::info!("the store of durable rooms works again"),
+            Some(why) => tracing::error!(why, "the store does not work"),
+            None => tracing::info!("the store works again"),
         }
         *before = now;
     }

@@ -32,7 +32,7 @@ pub(crate) struct Settings {
     pub(crate) insecure: bool,
     /// Where keys are kept, and later logs.
     pub(crate) data_dir: PathBuf,
-    /// What keeps the logs of durable rooms.
+    /// What keeps durable rooms, groups and revocations.
     pub(crate) store: Store,
     /// Threads that serve connections, 1 to 1,024. Default: one per core.
     pub(crate) workers: u16,
@@ -60,7 +60,7 @@ pub(crate) struct Settings {
     pub(crate) rooms: Vec<Room>,
 }
 
-/// What keeps the logs of durable rooms, groups that the API made, and revocations.
+/// What keeps durable rooms, groups that the API made, and revocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Store {

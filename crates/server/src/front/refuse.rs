@@ -159,9 +159,12 @@ impl From<Refusal> for Problem {
         problem.field = refusal.field;
         problem.limit = refusal.limit;
         problem.temporary = refusal.temporary;
-        problem.retry_after_ms = refusal.retry_after_ms;
+        // Every 503 has one: section 8.
+        let unavailable = refusal.name == ErrorName::Unavailable;
+        let retry_after_ms = refusal.retry_after_ms.or(unavailable.then_some(1_000));
+        problem.retry_after_ms = retry_after_ms;
         problem.position = refusal.position.map(Box::new);
-        if let Some(ms) = refusal.retry_after_ms {
+        if let Some(ms) = retry_after_ms {
             let value = HeaderValue::from(ms.div_ceil(1_000));
             problem = problem.with_header(RETRY_AFTER, value);
         }
@@ -202,5 +205,7 @@ mod tests {
         let response = Problem::from(Refusal::rate_limited(10, 1_001)).into_response();
         assert_eq!(response.headers()[RETRY_AFTER], "2");
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        let response = Problem::from(Refusal::unavailable("")).into_response();
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
     }
 }
