@@ -18,6 +18,7 @@ it is `{"at": seconds, "event": ..., ...}`, and all logs of a directory have one
 | `gap` | `room`, `reason`, `epoch`, `offset` | |
 | `lost` | | the connection ended |
 | `acking`, `kept` | `room`, `offset` | before `$ack` is sent; when it was answered |
+| `handled` | `room`, `offset` | by a client that acknowledges only what it has handled |
 | `read` | `room`, `asked_at`, `after`, `epoch`, `first`, `head`, `publications` | |
 | `done` | | last, by each client, when it had all that it waited for |
 | `left` | | last, by a client that does not wait for anything |
@@ -360,6 +361,24 @@ def inbox(history):
             yield f"{client} should go on behind {least}, or up to {most}: {event}"
 
 
+def handled(history):
+    """A client acknowledges nothing that its application has not handled (promise 7)."""
+    careful = {client for client, _ in history.events("handled")}
+    for client in careful:
+        open_ = set()
+        for event in history.logs[client]:
+            where = event.get("room"), event.get("offset")
+            match event["event"]:
+                case "saw":
+                    open_.add(where)
+                case "handled":
+                    open_.discard(where)
+                case "acking":
+                    early = [it for it in open_ if it[0] == where[0] and it[1] <= where[1]]
+                    if early:
+                        yield f"{client} acknowledges {where}, and has not handled {min(early)}"
+
+
 def settled(history):
     """Every publication is answered in the end, and every member has all there is."""
     whats = defaultdict(set)
@@ -395,7 +414,7 @@ def settled(history):
 
 RULES = [
     *(acknowledged, place, key, order, hole, recovered, loss, epoch, vanished, log, sequence),
-    *(invented, session, inbox, settled),
+    *(invented, session, inbox, handled, settled),
 ]
 
 

@@ -431,8 +431,9 @@ class RustSubscriber:
 class TypeScript:
     """A client of `typescript.mjs`, which writes what the log has."""
 
-    def __init__(self, world, role, name, rooms):
+    def __init__(self, world, role, name, rooms, token=""):
         self.world, self.role, self.name, self.rooms = world, role, name, rooms
+        self.token = token
         self.journal = world.journal(name)
         self.positions = {}
         self.process = None
@@ -441,7 +442,7 @@ class TypeScript:
     async def run(self):
         script = Path(__file__).with_name("typescript.mjs")
         command = ["node", script, self.role, self.world.server.ws(), self.name, *self.rooms]
-        self.process = await started(self.world, command)
+        self.process = await started(self.world, command, TOKEN=self.token)
         while line := (await self.process.stdout.readline()).decode():
             self.journal.file.write(line)
             event = json.loads(line)
@@ -500,12 +501,12 @@ async def clarion(world, *args):
     return await started(world, [BINARY, *args])
 
 
-async def started(world, command):
+async def started(world, command, **env):
     """A process with pipes; what it says on its standard error is added to a file."""
     pipe = asyncio.subprocess.PIPE
     with (world.directory / "clients.log").open("ab") as said:
         return await asyncio.create_subprocess_exec(
-            *command, env=environment({}), stdin=pipe, stdout=pipe, stderr=said
+            *command, env=environment(env), stdin=pipe, stdout=pipe, stderr=said
         )
 
 

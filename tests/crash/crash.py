@@ -138,6 +138,7 @@ class Crash:
             Subscriber(world, "subscriber1", PLAIN[:2], last=10),
             RustSubscriber(world, "rust-subscriber", PLAIN[:2]),
             TypeScript(world, "subscribe", "typescript-subscriber", PLAIN),
+            TypeScript(world, "subscribe", "typescript-device", ["$user/ada"], ada),
             Device(world, "device0", ada, "$user/ada"),
             Device(world, "device1", ada, "$user/ada", forgetful=True),
             Device(world, "device2", bob, "$user/bob"),
@@ -176,7 +177,7 @@ class Crash:
         fails. Only they say what they are.
         """
         connected = 0
-        while connected < 4:
+        while connected < 5:
             _, answer = await self.world.api("GET", "/clients")
             connected = sum("sdk" in client for client in json.loads(answer)["clients"])
 

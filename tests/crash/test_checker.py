@@ -152,6 +152,7 @@ def good():
     joined("d", "$user/u", None, 2, 1, True)
     saw("d", "$user/u", "i1", "t1", 1, user=None)
     saw("d", "$user/u", "i2", "t2", 2, user=None)
+    add("d", "handled", room="$user/u", offset=1)
     add("d", "acking", room="$user/u", offset=1)
     add("d", "kept", room="$user/u", offset=1)
     joined("d2", "$user/u", None, 2, 2, True)
@@ -450,6 +451,17 @@ def inbox__forgets_over_a_crash(script):
     script.lines.insert(first, script.lines.pop())
 
 
+def handled__later(script):
+    index = script.index("d", "handled")
+    script.lines[index : index + 2] = reversed(script.lines[index : index + 2])
+
+
+def handled__out_of_turn(script):
+    script.line("d", "handled")["offset"] = 2
+    script.line("d", "acking")["offset"] = 2
+    script.drop("d", "kept")
+
+
 def settled__no_answer(script):
     script.sent("p", "r", "k9", "w9")
     finish(script, "p")
@@ -561,6 +573,12 @@ def old_device(logs):
     logs["device"] = [{**joined, "epoch": head["epoch"], "offset": 1, "from": 1}]
 
 
+def handled_late(logs):
+    log, index = find(logs, "saw", of("$user/ada"))
+    events = ("saw", "acking", "handled")
+    logs["careful"] = [{**log[index], "event": event} for event in events]
+
+
 def of(room):
     return lambda event: event["room"] == room
 
@@ -586,6 +604,7 @@ MUTATIONS = {
         "welcome", lambda event: event["ticket"], client=None, resumed=lambda _: False
     ),
     "inbox": old_device,
+    "handled": handled_late,
     "settled": change("acked", client="backend0", key=lambda _: "another"),
 }
 

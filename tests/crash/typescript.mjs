@@ -14,10 +14,34 @@ const AGAIN_MS = 10;
 const WINDOW = 16;
 
 let socket;
+/** When the newest connection was begun. */
+let begunAt;
+/** Writes down what the client acknowledges by itself. */
 class Socket extends WebSocket {
+  #acks = new Map();
+
   constructor(...args) {
     super(...args);
     socket = this;
+    begunAt = now();
+    this.on('message', (data) => this.#hear(data.toString()));
+  }
+
+  send(text) {
+    if (text.includes('"$ack"')) {
+      const { payload, metadata } = JSON.parse(text);
+      const ack = { room: metadata.room, offset: payload.offset };
+      this.#acks.set(metadata.id, ack);
+      write('acking', ack);
+    }
+    super.send(text);
+  }
+
+  #hear(text) {
+    if (this.#acks.size === 0 || !text.includes('"$reply"')) return;
+    const { id } = JSON.parse(text).metadata;
+    if (this.#acks.has(id)) write('kept', this.#acks.get(id));
+    this.#acks.delete(id);
   }
 }
 
@@ -29,7 +53,11 @@ const place = (position) => position && [position.epoch, position.offset];
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 
 const { Client } = await sdk();
-const client = new Client(url, { WebSocket: Socket, backoff: { base: 10, cap: 10 } });
+const client = new Client(url, {
+  WebSocket: Socket,
+  backoff: { base: 10, cap: 10 },
+  ...(process.env.TOKEN && { token: process.env.TOKEN }),
+});
 let ticket = null;
 client.on('state', ({ state }) => {
   if (state !== 'connected') return;
@@ -84,36 +112,45 @@ async function publish() {
   write('done', {});
 }
 
-/** In all rooms; its connection is cut now and then. */
+/** In all rooms, also its own; its connection is cut now and then. */
 function subscribe() {
   for (const room of rooms.map((it) => client.room(it))) {
     // The last that was seen of it; the client says itself what it goes on from.
     let seen;
     const joined = (offset, from, recovered) => {
       const { epoch } = room.position;
-      const names = { room: room.name, asked_at: now(), after: place(seen) ?? null };
+      const names = { room: room.name, asked_at: begunAt, after: place(seen) ?? null };
       write('joined', { ...names, epoch, offset, from, recovered });
       seen = room.position;
     };
+    // The server joins this one, and says by what follows from where.
+    const isInbox = room.name.startsWith('$user/');
     room.on('state', ({ state }) => {
-      if (state !== 'joined' || seen) return;
+      if (state !== 'joined' || seen || isInbox) return;
       const { offset } = room.position;
       joined(offset, offset + 1, false);
     });
     room.on('recovered', ({ from, to }) => joined(to, from, true));
     room.on('gap', ({ reason, epoch, offset }) => {
+      if (!seen) {
+        joined(offset, offset + 1, false);
+        return;
+      }
       write('gap', { room: room.name, reason, epoch, offset });
       seen = { epoch, offset };
     });
-    room.on('publication', ({ payload, position, from, key = null }) => {
+    room.on('publication', async ({ payload, position, from, key = null }) => {
       const { epoch, offset } = position;
       const { user = null } = from ?? {};
       write('saw', { room: room.name, epoch, offset, user, key, what: what(payload) });
       seen = position;
       if (Math.random() < 0.001 && !isEnough) socket.terminate();
+      if (!isInbox) return;
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * AGAIN_MS));
+      write('handled', { room: room.name, offset });
     });
     // It is joined as soon as that is possible, also if this is too early.
-    room.join().catch(() => {});
+    if (!isInbox) room.join().catch(() => {});
   }
   client.connect();
 }
