@@ -159,6 +159,31 @@ fn a_void_token_of_the_handshake_is_refused_like_one_of_hello() {
     turned_away(&rig.hear(client));
 }
 
+// [3.revoked.at-once]
+#[test]
+fn whose_token_is_still_being_verified_is_revoked_too() {
+    let mut rig = Rig::new(config());
+    let (ada, _, ticket) = session(&mut rig, "user:ada");
+    let (coming, heard) = rig.hello(&json!({"token": "later"}));
+    let (resuming, _) = rig.hello(&json!({"token": "later", "ticket": ticket}));
+    rig.say(ada, &json!({"type": "$refresh", "payload": {"token": "later"}, "metadata": {}}));
+    assert!(heard.is_empty());
+    let (bob, _, _) = session(&mut rig, "user:bob");
+    rig.say(
+        bob,
+        &json!({"type": "$refresh", "payload": {"token": "later"}, "metadata": {"id": 1}}),
+    );
+    assert_eq!(revoke(&mut rig, user("ada")), 2, "with the one whose ticket says who it is");
+    turned_away(&rig.hear(ada));
+    turned_away(&rig.hear(resuming));
+    for client in [coming, resuming, ada, bob] {
+        rig.authenticated(client, rig::user_token("ada"));
+    }
+    turned_away(&rig.hear(coming));
+    assert!(rig.hear(resuming).is_empty() && rig.hear(ada).is_empty());
+    assert_eq!(rig.hear(bob)[0]["payload"]["name"], "unauthenticated");
+}
+
 // [3.revoked.closed]
 #[test]
 fn presence_ends_with_the_connection() {

@@ -103,7 +103,7 @@ pub(super) struct Revoked {
     /// Tokens of a user that were issued after this are good.
     #[schema(schema_with = schema::instant)]
     at: String,
-    /// When it is forgotten.
+    /// When it is forgotten, unless it was revoked for longer before.
     #[schema(schema_with = schema::instant)]
     until: String,
 }
