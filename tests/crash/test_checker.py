@@ -566,11 +566,13 @@ def exchanged(logs):
 
 
 def old_device(logs):
-    log, index = find(logs, "joined")
-    head = find(logs, "read", of("$user/ada"))
-    head = head[0][head[1]]
-    joined = {**log[index], "room": "$user/ada", "after": None, "recovered": True}
-    logs["device"] = [{**joined, "epoch": head["epoch"], "offset": 1, "from": 1}]
+    log, index = find(logs, "saw", of("$user/ada"))
+    saw = log[index]
+    joined = {"event": "joined", "after": None, "from": 1, "recovered": True}
+    logs["device"] = [
+        *({**saw, "event": event} for event in ("acking", "kept")),
+        {**saw, **joined, "asked_at": saw["at"] + 1, "at": saw["at"] + 2},
+    ]
 
 
 def handled_late(logs):
@@ -584,7 +586,7 @@ def of(room):
 
 
 def something(event):
-    return event["recovered"] and event["from"] <= event["offset"]
+    return event["recovered"] and event["after"] and event["from"] <= event["offset"]
 
 
 MUTATIONS = {
