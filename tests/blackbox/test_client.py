@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from support.server import BINARY, PATIENCE_S, environment, run, wait_until
+from support.tls import Authority, Certificate
 
 UNLIMITED = {"limits": {"publish_per_s": 0}}
 
@@ -224,3 +225,79 @@ def test_reader_that_has_enough_ends_it(server, room):
             if shell.poll() is not None:
                 break
         assert shell.wait(PATIENCE_S) == 0
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def test_over_tls_everything_goes_as_without(start, sub, room, authority):
+    server = start(UNLIMITED, tls=authority.sign("server"))
+    trust = ["--ca", str(authority.cert)]
+    listener = sub(server, room, *trust)
+    listener.wait_for("joined")
+    # More than fits into a session and a socket at once.
+    lines = [json.dumps(f"{n} {'x' * 3_000}") for n in range(300)]
+    status, said = publish_lines(server, room, lines, *trust)
+    assert status == 0, said
+    assert listener.wait_for_lines(300) == [f"{room} {n + 1} note {lines[n]}" for n in range(300)]
+    server.kill()
+    server.start()
+    listener.wait_for("gap (epoch)")
+    assert run("pub", server.ws(), room, "last", *trust)[0] == 0
+    listener.wait_for("last", "out")
+    assert listener.interrupt() == 0
+    wait_until(lambda: server.api("/clients")["clients"] == [], "the session to end")
+    accepted = server.metric('clarion_tls_handshakes_total{outcome="accepted"}')
+    assert (accepted, server.metric('clarion_tls_handshakes_total{outcome="failed"}')) == (2, 0)
+
+
+def test_authorities_that_the_machine_trusts_are_trusted(start, room, authority):
+    server = start(tls=authority.sign("server"))
+    trusting = {"SSL_CERT_FILE": str(authority.cert)}
+    assert run("pub", server.ws(), room, "note", env=trusting)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("not trusted", "of no authority that is trusted here"),
+        ("another's", "of no authority that is trusted here"),
+        ("name", "for another name"),
+        ("expired", "has expired"),
+        ("authority", "one of an authority (CA:TRUE)"),
+        ("plain", "it does not speak TLS here"),
+        ("no file", "--ca: "),
+        ("no certificate", "certificates to trust: "),
+    ],
+)
+def test_a_server_that_cannot_be_trusted_is_told_nothing(
+    start, room, authority, tmp_path, wrong, said
+):
+    names = "subjectAltName=DNS:example.org" if wrong == "name" else None
+    certificate = authority.sign("server", *([names] if names else []))
+    ca = authority.cert
+    if wrong == "authority":
+        certificate = authority
+    elif wrong == "another's":
+        ca = Authority(tmp_path).cert
+    elif wrong == "expired":
+        certificate = Certificate(tmp_path, "expired")
+        certificate.expire()
+        ca = certificate.cert
+    elif wrong == "no file":
+        ca = tmp_path / "nothing.pem"
+    elif wrong == "no certificate":
+        ca = authority.key
+    server = start(tls=certificate)
+    url = server.ws() if wrong != "plain" else f"wss://{server.address}/ws"
+    trust = [] if wrong == "not trusted" else ["--ca", ca]
+    status, out, err = run("pub", url, room, "note", "1", "--token", "secret", *trust)
+    assert (status, out) == (1, "")
+    assert said in err, err
+    assert "\n" not in err.strip(), err
+    assert server.metric('clarion_tls_handshakes_total{outcome="accepted"}') == 0

@@ -11,6 +11,7 @@ use crate::core::{Core, Options, OutboxLimits, TokenError, TokenReason};
 use crate::driver;
 use crate::endpoint::{Endpoint, UrlError};
 use crate::shared::Shared;
+use crate::tls::{self, Trust};
 
 /// Fetches a token from the application's back end.
 pub(crate) type TokenProvider = Box<
@@ -25,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) compression: bool,
     pub(crate) message_bytes_max: usize,
     pub(crate) token_provider: Option<TokenProvider>,
+    pub(crate) trust: Trust,
 }
 
 impl Config {
@@ -43,6 +45,8 @@ impl Config {
 pub enum BuildError {
     /// The address is wrong.
     Url(UrlError),
+    /// What to trust holds no certificates; why.
+    Trust(String),
     /// There is no tokio runtime to run in.
     NoRuntime,
     /// The operating system gives no random numbers.
@@ -53,6 +57,7 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(error) => error.fmt(f),
+            Self::Trust(why) => write!(f, "certificates to trust: {why}"),
             Self::NoRuntime => f.write_str("there is no tokio runtime to run in"),
             Self::NoEntropy => f.write_str("the operating system gives no random numbers"),
         }
@@ -63,7 +68,7 @@ impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Url(error) => Some(error),
-            Self::NoRuntime | Self::NoEntropy => None,
+            Self::Trust(_) | Self::NoRuntime | Self::NoEntropy => None,
         }
     }
 }
@@ -76,6 +81,7 @@ pub struct Builder {
     compression: bool,
     message_bytes_max: usize,
     token_provider: Option<TokenProvider>,
+    trusted: Vec<Vec<u8>>,
 }
 
 impl Builder {
@@ -88,6 +94,7 @@ impl Builder {
             compression: true,
             message_bytes_max: MESSAGE_BYTES_MAX,
             token_provider: None,
+            trusted: Vec::new(),
         }
     }
 
@@ -168,6 +175,14 @@ impl Builder {
         self
     }
 
+    /// Also trusts the authorities whose certificates are in this text, in PEM, beside those that the
+    /// operating system trusts: for a `wss://` server with a certificate of your own. It may be
+    /// called again.
+    pub fn trust(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.trusted.push(pem.into());
+        self
+    }
+
     /// Name and version of the program for the server's operator, at most 64 bytes. Default
     /// `clarion-rust/` and this crate's version.
     pub fn sdk(mut self, name: impl Into<String>) -> Self {
@@ -178,9 +193,13 @@ impl Builder {
     /// Makes a client that waits for [`Client::connect`].
     ///
     /// # Errors
-    /// The address is wrong, or this is not called within a tokio runtime.
+    /// The address or what to trust is wrong, or this is not called within a tokio runtime.
     pub fn build(self) -> Result<Client, BuildError> {
         let endpoint = Endpoint::parse(&self.url).map_err(BuildError::Url)?;
+        let mut trusted = Vec::new();
+        for pem in &self.trusted {
+            trusted.extend(tls::certificates(pem).map_err(BuildError::Trust)?);
+        }
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|_| BuildError::NoEntropy)?;
@@ -190,6 +209,7 @@ impl Builder {
             compression: self.compression,
             message_bytes_max: self.message_bytes_max,
             token_provider: self.token_provider,
+            trust: Trust::new(trusted),
         });
         runtime.spawn(driver::drive(shared.clone(), config));
         Ok(Client::new(shared))

@@ -77,8 +77,15 @@ async fn run(shared: Arc<Shared>, config: Arc<Config>) {
 fn endpoint(config: &Config, url: Option<&str>) -> Result<Endpoint, Failure> {
     match url {
         None => Ok(config.endpoint.clone()),
-        Some(url) => Endpoint::parse(url)
-            .map_err(|error| Failure::new("bad_url", format!("where to move to: {error}"))),
+        Some(url) => {
+            let bad = |why: &str| Failure::new("bad_url", format!("where to move to: {why}"));
+            let endpoint = Endpoint::parse(url).map_err(|error| bad(&error.to_string()))?;
+            // What it would say there, a ticket and a token, is for nobody else's eyes.
+            if config.endpoint.tls && !endpoint.tls {
+                return Err(bad("it has no TLS, and where we were had"));
+            }
+            Ok(endpoint)
+        }
     }
 }
 
@@ -94,5 +101,29 @@ struct EndGuard(Arc<Shared>);
 impl Drop for EndGuard {
     fn drop(&mut self) {
         self.0.abandon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Trust;
+
+    #[test]
+    fn nobody_is_moved_from_tls_to_none() {
+        let moved = |from: &str, to: &str| {
+            let config = Config {
+                endpoint: Endpoint::parse(from).unwrap(),
+                compression: false,
+                message_bytes_max: 0,
+                token_provider: None,
+                trust: Trust::new(Vec::new()),
+            };
+            endpoint(&config, Some(to)).map(|endpoint| endpoint.host).map_err(|failure| failure.why)
+        };
+        assert_eq!(moved("wss://a/", "wss://b/"), Ok("b".to_owned()));
+        assert_eq!(moved("ws://a/", "wss://b/"), Ok("b".to_owned()));
+        assert_eq!(moved("ws://a/", "ws://b/"), Ok("b".to_owned()));
+        assert!(moved("wss://a/", "ws://b/").unwrap_err().contains("has no TLS"));
     }
 }

@@ -12,8 +12,6 @@ pub enum UrlError {
     Malformed,
     /// It does not begin with `ws://` or `wss://`.
     Scheme,
-    /// It begins with `wss://`, and this build has no TLS.
-    NoTls,
     /// It has a name or password in it. Credentials are given to the builder, not to proxies' logs.
     Credentials,
 }
@@ -22,8 +20,7 @@ impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "not a URL such as ws://host:port/ws",
-            Self::Scheme => "a server's URL begins with ws://",
-            Self::NoTls => "wss:// needs TLS, which this build does not have",
+            Self::Scheme => "a server's URL begins with ws:// or wss://",
             Self::Credentials => "a server's URL has no user name or password in it",
         })
     }
@@ -34,6 +31,7 @@ impl std::error::Error for UrlError {}
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
+    pub(crate) tls: bool,
     pub(crate) host: String,
     pub(crate) port: u16,
     /// The Host header.
@@ -45,9 +43,9 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn parse(url: &str) -> Result<Self, UrlError> {
         let uri: Uri = url.parse().map_err(|_| UrlError::Malformed)?;
-        let default_port = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
-            Some("ws") => 80,
-            Some("wss") => return Err(UrlError::NoTls),
+        let (tls, default_port) = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
+            Some("ws") => (false, 80),
+            Some("wss") => (true, 443),
             _ => return Err(UrlError::Scheme),
         };
         let authority = uri.authority().ok_or(UrlError::Malformed)?;
@@ -65,6 +63,7 @@ impl Endpoint {
         };
         let target = uri.path_and_query().map_or("/", |it| it.as_str());
         Ok(Self {
+            tls,
             host: host.to_owned(),
             port,
             authority: authority.as_str().to_owned(),
@@ -84,10 +83,13 @@ mod tests {
             ("ws://example.org:8080/ws?x=1", "example.org", 8080, "/ws?x=1"),
             ("ws://[::1]:8080/ws", "::1", 8080, "/ws"),
             ("WS://127.0.0.1/", "127.0.0.1", 80, "/"),
+            ("wss://example.org/ws", "example.org", 443, "/ws"),
+            ("wss://[::1]:8443/ws", "::1", 8443, "/ws"),
         ];
         for (url, host, port, target) in cases {
             let endpoint = Endpoint::parse(url).expect(url);
             assert_eq!((&*endpoint.host, endpoint.port, &*endpoint.target), (host, port, target));
+            assert_eq!(endpoint.tls, url.starts_with("wss"));
         }
     }
 
@@ -104,7 +106,6 @@ mod tests {
             ("http://host/", UrlError::Scheme),
             ("host:8080", UrlError::Scheme),
             ("/ws", UrlError::Scheme),
-            ("wss://host/", UrlError::NoTls),
             ("ws://ada:secret@host/", UrlError::Credentials),
         ];
         for (url, error) in cases {

@@ -59,7 +59,10 @@
 //! begins behind what was acknowledged, which is what the readers of [`Room::events`] have handled;
 //! [`Builder::auto_ack`] has the details. Guests have no such log.
 //!
-//! It is not on crates.io yet: depend on it by `path` or `git`. Connections are `ws://` so far. [`core`] is what the client decides, without a runtime; it is
+//! An address with `wss://` is connected to over TLS, 1.2 or 1.3: the certificate has to be for its name, and of an authority
+//! that the operating system trusts or that [`Builder::trust`] names.
+//!
+//! It is not on crates.io yet: depend on it by `path` or `git`. [`core`] is what the client decides, without a runtime; it is
 //! there without the feature `tokio`, too.
 
 pub mod core;
@@ -88,6 +91,10 @@ mod room;
 mod shared;
 #[cfg(feature = "tokio")]
 mod socket;
+#[cfg(feature = "tokio")]
+mod stream;
+#[cfg(feature = "tokio")]
+mod tls;
 
 #[cfg(feature = "tokio")]
 pub use crate::{

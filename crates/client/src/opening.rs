@@ -1,4 +1,4 @@
-//! Opens one socket: TCP, and the opening handshake of RFC 6455.
+//! Opens one socket: TCP, TLS, and the opening handshake of RFC 6455.
 
 use clarion_protocol::close;
 use clarion_protocol::codec::SUBPROTOCOL_JSON;
@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::builder::Config;
 use crate::endpoint::Endpoint;
+use crate::stream::Stream;
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -36,7 +37,7 @@ impl Failure {
 
 /// A connection after its opening handshake.
 pub(crate) struct Opened {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) connection: Connection,
     /// What came behind the answer's head.
     pub(crate) rest: Vec<u8>,
@@ -52,9 +53,14 @@ pub(crate) async fn open(endpoint: &Endpoint, config: &Config) -> Result<Opened,
     let Endpoint { host, port, .. } = endpoint;
     let unreachable =
         |error: std::io::Error| Failure::new("connect_failed", format!("{host}:{port}: {error}"));
-    let mut stream = TcpStream::connect((&**host, *port)).await.map_err(unreachable)?;
+    let stream = TcpStream::connect((&**host, *port)).await.map_err(unreachable)?;
     // Messages are written whole, so there is nothing that waiting could put together.
     stream.set_nodelay(true).map_err(unreachable)?;
+    let mut stream = if endpoint.tls {
+        config.trust.secure(stream, endpoint).await?
+    } else {
+        Stream::Plain(stream)
+    };
 
     let mut opening = Opening::new(nonce, &[SUBPROTOCOL_JSON]);
     if config.compression {
@@ -67,6 +73,7 @@ pub(crate) async fn open(endpoint: &Endpoint, config: &Config) -> Result<Opened,
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes()).await.map_err(unreachable)?;
+    stream.flush().await.map_err(unreachable)?;
 
     let mut head = Vec::with_capacity(1024);
     loop {

@@ -1,11 +1,11 @@
 //! The task of one connection: bytes between the socket and the core.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clarion_websocket::deflate::{Pool, Settings};
 use clarion_websocket::{CloseCode, Connection, Event, Limits};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use crate::builder::Config;
@@ -14,6 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::link::Link;
 use crate::opening::{Failure, Opened, open};
 use crate::shared::Shared;
+use crate::stream::{Stream, Turn};
 
 /// How much is read at a time, in bytes.
 const READ_BYTES: usize = 16 * 1024;
@@ -43,8 +44,9 @@ pub(crate) async fn run(
         Ok(opened) => {
             shared.with(|core, now| core.on_open(conn, now));
             let mut socket = Socket::new(&shared, &config, conn, &link, opened);
-            if let Err(failure) = socket.serve().await {
-                failed(&shared, conn, failure);
+            match socket.serve().await {
+                Ok(()) => socket.stream.goodbye().await,
+                Err(failure) => failed(&shared, conn, failure),
             }
         }
         Err(failure) => failed(&shared, conn, failure),
@@ -82,15 +84,17 @@ struct Socket<'a> {
     shared: &'a Shared,
     conn: ConnId,
     link: &'a Link,
-    stream: TcpStream,
+    stream: Stream,
     connection: Connection,
     limits: Limits,
     settings: Settings,
     pool: Pool,
     input: Vec<u8>,
-    /// Encoded, of which `written` bytes were taken by the kernel.
+    /// Encoded, of which `written` bytes were taken by the stream.
     out: Vec<u8>,
     written: usize,
+    /// Some of that may be in the stream still.
+    unsent: bool,
 }
 
 impl<'a> Socket<'a> {
@@ -113,6 +117,7 @@ impl<'a> Socket<'a> {
             input: rest,
             out: Vec::new(),
             written: 0,
+            unsent: false,
         }
     }
 
@@ -142,24 +147,13 @@ impl<'a> Socket<'a> {
             let unwritten = self.out.len() - self.written;
             let is_open = self.connection.is_open();
             tokio::select! {
-                read = self.stream.readable(), if unwritten < UNREAD_BYTES_MAX => {
-                    read.map_err(broken)?;
-                    match self.stream.try_read(&mut self.input) {
-                        Ok(0) if self.connection.is_closed() => return Ok(()),
-                        Ok(0) => return Err(hung_up()),
-                        Ok(size) => self.receive(size),
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                        // The handshake is done, and how the socket ends does not matter.
-                        Err(_) if self.connection.is_closed() => return Ok(()),
-                        Err(error) => return Err(broken(error)),
-                    }
-                }
-                write = self.stream.writable(), if unwritten > 0 => {
-                    write.map_err(broken)?;
-                    match self.stream.try_write(&self.out[self.written..]) {
-                        Ok(size) => self.wrote(size),
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(broken(error)),
+                turn = self.stream.turn(
+                    (unwritten < UNREAD_BYTES_MAX).then_some(&mut *self.input),
+                    &self.out[self.written..],
+                    &mut self.unsent,
+                ) => {
+                    if self.turned(turn)? {
+                        return Ok(());
                     }
                 }
                 () = self.link.changed(), if is_open => {}
@@ -168,6 +162,29 @@ impl<'a> Socket<'a> {
                 }
             }
         }
+    }
+
+    /// Takes what the stream has done; true at the end of a connection that was closed.
+    fn turned(&mut self, turn: Turn) -> Result<bool, Failure> {
+        match turn.read {
+            Some(Ok(0)) if !self.connection.is_closed() => return Err(hung_up()),
+            Some(Err(error)) if !self.connection.is_closed() => {
+                return Err(match error.kind() {
+                    ErrorKind::UnexpectedEof => hung_up(),
+                    _ => broken(error),
+                });
+            }
+            // The handshake is done, and how the socket ends does not matter.
+            Some(Ok(0) | Err(_)) => return Ok(true),
+            Some(Ok(size)) => self.receive(size),
+            None => {}
+        }
+        match turn.wrote {
+            Some(Ok(size)) => self.wrote(size),
+            Some(Err(error)) => return Err(broken(error)),
+            None => {}
+        }
+        Ok(false)
     }
 
     /// Encodes what is to be sent, as far as it is to be written soon.

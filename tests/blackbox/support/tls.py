@@ -15,12 +15,12 @@ NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 class Certificate:
     """A certificate that signs itself, and its key: two files in `directory`."""
 
-    def __init__(self, directory, name="cert", new_key=NEW_KEY):
+    def __init__(self, directory, name="cert", new_key=NEW_KEY, subject=SUBJECT):
         self.cert = Path(directory) / f"{name}.pem"
         self.key = Path(directory) / f"{name}.key"
         self.cert.parent.mkdir(parents=True, exist_ok=True)
         files = ["-keyout", self.key, "-out", self.cert]
-        openssl("req", "-x509", *new_key, *files, "-days", "30", *SUBJECT, "-addext", NAMES)
+        openssl("req", "-x509", *new_key, *files, "-days", "30", *subject, "-addext", NAMES)
 
     @property
     def files(self):
@@ -47,6 +47,28 @@ class Certificate:
         (home / "ext").write_text(NAMES)
         how = ["-batch", "-selfsign", "-notext", "-config", home / "ca.conf"]
         openssl("ca", *how, "-extfile", home / "ext", *time, *files)
+
+
+class Authority(Certificate):
+    """An authority, and with `sign` certificates of it."""
+
+    def __init__(self, directory, name="authority"):
+        super().__init__(directory, name, subject=["-subj", "/CN=The authority of the tests"])
+
+    def sign(self, name, names=NAMES):
+        return Signed(self, name, names)
+
+
+class Signed(Certificate):
+    """A certificate of an authority's, with its key, beside the authority's own files."""
+
+    def __init__(self, authority, name, names):
+        home = authority.cert.parent
+        self.cert, self.key = home / f"{name}.pem", home / f"{name}.key"
+        by = ["-CA", authority.cert, "-CAkey", authority.key]
+        files = ["-keyout", self.key, "-out", self.cert]
+        extensions = ["-addext", names, "-addext", "basicConstraints=critical,CA:FALSE"]
+        openssl("req", "-x509", *NEW_KEY, *files, *by, "-days", "30", *SUBJECT, *extensions)
 
 
 def openssl(*args):

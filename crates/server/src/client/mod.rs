@@ -8,6 +8,7 @@ pub(crate) mod sub;
 
 use clap::Args;
 use clarion_client::{Builder, Client, ClientEvent, ClientState, Events, Session};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Whatever was wrong was said on standard error.
@@ -16,8 +17,12 @@ pub(crate) struct Failed;
 /// Where to connect, and as whom.
 #[derive(Debug, Args)]
 pub(crate) struct Connect {
-    /// The server: ws://host:port/ws
+    /// The server: ws://host:port/ws or wss://host/ws
     url: String,
+    /// File with certificates, in PEM, of authorities to trust with wss:// beside those that this
+    /// machine trusts.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Token to show; without one you are a guest. Better given as CLARION_TOKEN, which other
     /// users of this machine cannot see.
     #[arg(long, env = "CLARION_TOKEN", hide_env_values = true, value_name = "TOKEN")]
@@ -25,15 +30,22 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
-    fn builder(self) -> Builder {
-        let builder = Client::builder(self.url)
+    fn builder(self) -> Result<Builder, Failed> {
+        let mut builder = Client::builder(self.url)
             .sdk(concat!("clarion-cli/", env!("CARGO_PKG_VERSION")))
             // Whoever looks into somebody's inbox has not handled it for them.
             .auto_ack(false);
-        match self.token {
-            Some(token) => builder.token(token),
-            None => builder,
+        if let Some(token) = self.token {
+            builder = builder.token(token);
         }
+        if let Some(file) = self.ca {
+            let pem = std::fs::read(&file).map_err(|error| {
+                eprintln!("clarion: --ca: {}: {error}", file.display());
+                Failed
+            })?;
+            builder = builder.trust(pem);
+        }
+        Ok(builder)
     }
 }
 

@@ -67,7 +67,7 @@ async fn publish(args: PubArgs) -> Result<(), Failed> {
     // What the window holds must also fit in the queue while a connection is away.
     let outbox =
         OutboxLimits { messages: 2 * WINDOW, bytes: WINDOW * 1024 * 1024, ..Default::default() };
-    let builder = to.builder().outbox(outbox);
+    let builder = to.builder()?.outbox(outbox);
     let (client, mut events, _) = tokio::select! {
         connected = connect(builder) => connected?,
         _ = signals.next() => return Err(Failed),

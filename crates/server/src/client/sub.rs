@@ -49,7 +49,7 @@ async fn sub(args: SubArgs) -> Result<(), Failed> {
     })?;
     let SubArgs { connect: to, rooms, last, json } = args;
     let (client, mut events, session) = tokio::select! {
-        connected = connect(to.builder()) => connected?,
+        connected = connect(to.builder()?) => connected?,
         _ = signals.next() => return Ok(()),
     };
     eprintln!("clarion: connected as {}", session.user);
