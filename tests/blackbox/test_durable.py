@@ -298,3 +298,16 @@ def test_a_lone_publication_is_one_sync_of_the_disk(start, connect, tmp_path):
 
     # What a start and the first publication cost is in both.
     assert syncs(60) - syncs(10) == 50
+
+
+def test_an_orderly_end_waits_for_the_disk(start, connect):
+    server = start(DURABLE)
+    ada = connect(server)
+    # Many are on their way when it is told to stop.
+    for n in range(2_000):
+        ada.send("m", n, room="kept/a", id=f"{n}")
+    server.stop()
+    # SQLite removes its log when it has copied all of it and the last connection is closed.
+    files = {path.name for path in (server.directory / "data").iterdir()}
+    assert "clarion.db" in files
+    assert "clarion.db-wal" not in files

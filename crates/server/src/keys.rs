@@ -33,20 +33,16 @@ fn sync(dir: &Path) -> io::Result<()> {
 
 /// The key that authenticates session tickets.
 ///
-/// It is kept, so that a restart does not cost every client its session, be it after a power loss:
-/// it is on the disk when this returns.
+/// It is kept, so that a restart does not cost every client its session.
 pub(crate) fn ticket_key(dir: &Path) -> io::Result<[u8; 32]> {
-    let bytes = keep(&dir.join(TICKET_KEY_FILE), || random::<32>().to_vec())?;
-    // Also if the file was there: whoever made it may have been killed before this.
-    sync(dir)?;
+    let bytes = keep(dir, TICKET_KEY_FILE, || random::<32>().to_vec())?;
     bytes.try_into().map_err(|_| invalid(dir, TICKET_KEY_FILE, "is not 32 bytes long"))
 }
 
 /// The secret that tokens are signed with where no other keys are set: text, so that it can be given to
 /// a back end as it is.
 pub(crate) fn token_key(dir: &Path) -> io::Result<String> {
-    let text =
-        keep(&dir.join(TOKEN_KEY_FILE), || URL_SAFE_NO_PAD.encode(random::<32>()).into_bytes())?;
+    let text = keep(dir, TOKEN_KEY_FILE, || URL_SAFE_NO_PAD.encode(random::<32>()).into_bytes())?;
     String::from_utf8(text).map_err(|_| invalid(dir, TOKEN_KEY_FILE, "is not text"))
 }
 
@@ -62,16 +58,23 @@ pub(crate) fn fill_random(out: &mut [u8]) {
     getrandom::fill(out).expect("Linux has had getrandom(2) since 3.17, and it does not fail");
 }
 
-/// Reads `path`, or writes what `make` gives.
+/// Reads a file, or writes what `make` gives. It is on the disk when this returns.
 ///
 /// The file appears whole or not at all: a process that is killed while it writes must not leave
 /// an empty key behind, and of two that start together one wins and both use its key.
-fn keep(path: &Path, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
-    match read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        done => return done,
-    }
-    let fresh = make();
+fn keep(dir: &Path, name: &str, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+    let path = &dir.join(name);
+    let bytes = match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_file(path, make())?,
+        done => done?,
+    };
+    // Also if the file was there: whoever made it may have been killed before this.
+    sync(dir)?;
+    Ok(bytes)
+}
+
+/// Makes the file with these bytes, unless another was quicker; returns what is in it.
+fn make_file(path: &Path, fresh: Vec<u8>) -> io::Result<Vec<u8>> {
     let draft = path.with_extension(format!("draft-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(&fresh)?;

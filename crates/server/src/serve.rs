@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Threads of the front: handshakes are the only work that it has much of, and after a restart
 /// all clients shake hands at once.
@@ -96,6 +96,7 @@ struct Server {
     workers: Arc<Workers>,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
+    durable: Option<Arc<SqliteStore>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -143,7 +144,7 @@ impl Server {
             router: Router::new(config.workers, config.hash_seed),
             workers: workers.clone(),
             answers,
-            durable,
+            durable: durable.clone(),
             counts: counts.clone(),
             auth: auth.clone(),
             addresses: addresses.clone(),
@@ -195,7 +196,7 @@ impl Server {
         tokio::spawn(auth.clone().run());
         tokio::spawn(api.keys.clone().watch(audit));
         tokio::spawn(async move { api.sample().await });
-        Ok(Self { addresses, tls_addresses, api_key, workers, draining, stop, threads })
+        Ok(Self { addresses, tls_addresses, api_key, workers, draining, stop, durable, threads })
     }
 
     /// Takes nobody new, says goodbye to everybody, and returns when all are gone or it is time.
@@ -214,8 +215,29 @@ impl Server {
         // process by itself.
         self.workers.stop();
         drop(self.threads);
+        if let Some(store) = self.durable {
+            close(store).await;
+        }
     }
 }
+
+/// Has the store's file closed, so that the next start finds nothing to mend.
+async fn close(store: Arc<SqliteStore>) {
+    let (done, closed) = oneshot::channel();
+    // A thread and not a task: the runtime would wait for that, and the disk may hang.
+    std::thread::spawn(move || {
+        store.close();
+        let _ = done.send(());
+    });
+    if tokio::time::timeout(CLOSING, closed).await.is_err() {
+        tracing::warn!(
+            "the disk is too slow to close the store; the next start goes on from its log"
+        );
+    }
+}
+
+/// How long the store may take to do what waits and to close its file.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// Whom completions are for that are asked for at the start: no worker has this number.
 const AT_START: u32 = u32::MAX;

@@ -10,7 +10,7 @@ use clarion_store::{Completion, Request};
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -98,12 +98,12 @@ impl fmt::Debug for Options {
     }
 }
 
-/// An open store. Dropping it does what waits, and closes the file.
+/// An open store. Dropping it [closes](Self::close) it.
 pub struct SqliteStore {
     writes: Arc<Queue>,
     reads: Arc<Queue>,
     meter: Arc<Meter>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held while the store is open.
     _lock: File,
 }
@@ -131,18 +131,18 @@ impl SqliteStore {
                 .map_err(|error| OpenError::file(&path, &error))
         };
         // Made first, so that what has been started ends if the second cannot be.
-        let mut store = Self {
+        let store = Self {
             writes: Arc::clone(&writes),
             reads: Arc::clone(&reads),
             meter,
-            threads: Vec::with_capacity(2),
+            threads: Mutex::default(),
             _lock: lock,
         };
         let to = Arc::clone(&sink);
         let write = spawn("store-write", Box::new(move || write_side.run(&writes, &*to)))?;
-        store.threads.push(write);
+        store.threads().push(write);
         let read = spawn("store-read", Box::new(move || read_side.run(&reads, &*sink)))?;
-        store.threads.push(read);
+        store.threads().push(read);
         Ok(store)
     }
 
@@ -156,6 +156,23 @@ impl SqliteStore {
         if !queue.push(to, request) {
             self.meter.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
+    }
+
+    /// Takes no request any more, does those that wait, and returns when the file is closed.
+    ///
+    /// It may take as long as the disk does; the lock of the directory is given up with the store.
+    pub fn close(&self) {
+        self.writes.close();
+        self.reads.close();
+        for thread in std::mem::take(&mut *self.threads()) {
+            // If it panicked, that was said already.
+            let _ = thread.join();
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        // Nothing in here can panic halfway.
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it works now.
@@ -179,12 +196,7 @@ impl fmt::Debug for SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        self.writes.close();
-        self.reads.close();
-        for thread in self.threads.drain(..) {
-            // If it panicked, that was said already.
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 
