@@ -241,6 +241,12 @@ describe('the inbox', () => {
     });
     await keyboard.press('ArrowDown');
     assert.match(await focused(), /cara/);
+    await inbox(person).getByRole('button', { name: 'Mark all as read' }).focus();
+    await keyboard.press('Enter');
+    await says(person, 'Nothing unread.');
+    // The button is gone, and the next stop is the list.
+    await keyboard.press('Tab');
+    assert.match(await focused(), /cara/);
     await keyboard.press('Enter');
     await person.sees('I am cara');
     await keyboard.type('By hand');

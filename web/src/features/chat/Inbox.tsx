@@ -1,5 +1,5 @@
-import { useConnection, useStore } from '@clarion/client/react';
-import { useMemo } from 'react';
+import { useClient, useConnection, useStore } from '@clarion/client/react';
+import { useMemo, useRef } from 'react';
 import { Avatar } from '../../shared/Avatar.tsx';
 import { formatDay, formatMoment, formatTime, plural } from '../../shared/format.ts';
 import { useRoving } from '../../shared/use-roving.ts';
@@ -21,22 +21,35 @@ export function Inbox({ direct, linkTo, onSignIn }: InboxProps) {
   const threads = useStore(direct.threads);
   const inbox = useStore(direct.inbox);
   const counts = useStore(unread);
+  const client = useClient();
   const connection = useConnection();
+  const place = useRef<HTMLDivElement>(null);
   const lines = useMemo(() => toLines(threads.values()), [threads]);
   const roving = useRoving(lines.map(({ user }) => user));
   const { isKept, earlier, isTrimmed } = inbox;
   const isLoading =
     earlier === 'loading' || (isKept === undefined && connection.state !== 'closed');
+  const isGuest = client.session?.user.startsWith('guest:') ?? true;
   const total = lines.reduce((sum, { user }) => sum + (counts[directRoom(user)] ?? 0), 0);
 
+  // What was pressed is about to go, and with it the focus.
+  const leave = () => place.current?.focus({ preventScroll: true });
+
   return (
-    <div className={styles.inbox} data-part="inbox" aria-busy={isLoading}>
+    <div ref={place} className={styles.inbox} data-part="inbox" aria-busy={isLoading} tabIndex={-1}>
       <div className={styles.head}>
         <p className={styles.total} role="status">
           {total > 0 ? plural(total, 'unread message') : lines.length > 0 && 'Nothing unread.'}
         </p>
         {total > 0 && (
-          <button type="button" className={styles.button} onClick={() => direct.seeAll()}>
+          <button
+            type="button"
+            className={styles.button}
+            onClick={() => {
+              direct.seeAll();
+              leave();
+            }}
+          >
             Mark all as read
           </button>
         )}
@@ -46,10 +59,15 @@ export function Inbox({ direct, linkTo, onSignIn }: InboxProps) {
       )}
       {isKept === false && (
         <div className={styles.guest}>
-          <p>You are a guest here: what is written to you while you are away is lost.</p>
-          <button type="button" className={styles.button} onClick={onSignIn}>
-            Sign in
-          </button>
+          <p>
+            {isGuest ? 'You are a guest here' : 'This server keeps nothing'}: what is written to you
+            while you are away is lost.
+          </p>
+          {isGuest && (
+            <button type="button" className={styles.button} onClick={onSignIn}>
+              Sign in
+            </button>
+          )}
         </div>
       )}
       {lines.length > 0 && (
@@ -76,7 +94,14 @@ export function Inbox({ direct, linkTo, onSignIn }: InboxProps) {
         </p>
       )}
       {(earlier === 'more' || earlier === 'failed') && (
-        <button type="button" className={styles.earlier} onClick={() => direct.loadEarlier()}>
+        <button
+          type="button"
+          className={styles.earlier}
+          onClick={() => {
+            direct.loadEarlier();
+            leave();
+          }}
+        >
           {earlier === 'failed' ? 'Try again' : 'Load earlier'}
         </button>
       )}
