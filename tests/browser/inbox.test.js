@@ -198,6 +198,24 @@ describe('the inbox', () => {
     }
   });
 
+  test('says that the server keeps nothing', async () => {
+    const settings = '[[rooms]]\nmatch = "$user/*"\nlog = "none"\npublish = "everyone"\n';
+    const forgetful = await Server.start({ asRun: true, settings });
+    try {
+      const token = await forgetful.token('ada');
+      const ada = await Person.signIn(browser, forgetful, '$inbox', 'Ada', token);
+      people.push(ada);
+      await inbox(ada)
+        .getByText(/This server keeps nothing/)
+        .waitFor();
+      await forgetful.write('ada', 'ben', 'Now or never');
+      await lines(ada).filter({ hasText: 'Now or never' }).waitFor();
+      assert.equal(await inbox(ada).getByRole('button', { name: 'Sign in' }).count(), 0);
+    } finally {
+      await forgetful.stop();
+    }
+  });
+
   test('says what it cannot read, and asks again', async () => {
     const ada = account('Ada');
     await server.write(ada.user, 'ben', 'Seen');
