@@ -27,10 +27,12 @@ pub enum Fault {
     SilentGap,
     /// Whoever joins with a position is told that all that follows it comes.
     FalseRecovery,
+    /// A ticket is taken although what it stands on was revoked.
+    VoidTicket,
 }
 
 /// All of them.
-pub const ALL: [Fault; 11] = [
+pub const ALL: [Fault; 12] = [
     Fault::SkippedOffset,
     Fault::EarlyAcknowledgement,
     Fault::LostWakeUp,
@@ -42,6 +44,7 @@ pub const ALL: [Fault; 11] = [
     Fault::SharedForAll,
     Fault::SilentGap,
     Fault::FalseRecovery,
+    Fault::VoidTicket,
 ];
 
 /// The fault that a shard has, if any.

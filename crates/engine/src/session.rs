@@ -62,6 +62,7 @@ impl Shard {
             let Ticket { sender, grants, issued_at_ms, .. } = ticket;
             let token_id = grants.token_id.as_deref();
             !self.revoked.voids(sender, token_id, *issued_at_ms, now.wall_ms)
+                || self.planted.is(Fault::VoidTicket)
         });
         let Some(connection) = self.connection(conn) else { return };
         connection.sdk = hello.sdk.map(Into::into);

@@ -11,6 +11,7 @@ use crate::world::{self, OUTBOX_SLACK};
 use bytes::Bytes;
 use clarion_engine::config;
 use clarion_engine::mail::{ApiAnswer, ApiRequest, Target};
+use clarion_engine::revoked::{Span, Subject};
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
 use clarion_protocol::{ClientId, Epoch, Pattern, Position, Publication, RoomName};
 use clarion_store::{MemoryStore, Request, StoreError};
@@ -462,7 +463,7 @@ impl<'a> Calls<'a> {
         let place = Epoch::new(&self.epoch)
             .filter(|_| flag)
             .map(|epoch| Position { epoch, offset: u64::from(flags >> 1) });
-        let request = match (kind % 12, room) {
+        let request = match (kind % 14, room) {
             (0, _) => ApiRequest::Stats,
             (1, room) => ApiRequest::Clients {
                 after,
@@ -478,6 +479,19 @@ impl<'a> Calls<'a> {
             (4, _) => ApiRequest::Group { group: "g".into(), user, member: flag },
             (5, _) => {
                 ApiRequest::GroupUsers { group: "g".into(), after: flag.then_some(user), limit }
+            }
+            (12, _) => {
+                let subject = match (self.client, flags & 12) {
+                    (Some(client), 4) => Subject::Client(client),
+                    (_, 8) => Subject::Token("t".into()),
+                    _ => Subject::User(user),
+                };
+                let at_ms = self.now.wall_ms;
+                let span = Span { at_ms, until_ms: at_ms + 1_000 * u64::from(flags) };
+                ApiRequest::Revoke { subject, span, keep: flag }
+            }
+            (13, _) => {
+                ApiRequest::Revocations { after: flag.then_some(Subject::User(user)), limit }
             }
             (_, Err(_)) => return,
             (6, Ok(room)) => {

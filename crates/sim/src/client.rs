@@ -1,6 +1,7 @@
 //! A client that remembers everything it was promised, and says what was broken.
 
 use crate::journal::{Event, Key, What};
+use crate::revoked::{Standing, Token};
 use crate::rng::Rng;
 use crate::truth::{TruthStore, payload, sender_and_number};
 use clarion_protocol::{Epoch, RoomName};
@@ -40,6 +41,12 @@ pub(crate) struct Client {
     pub(crate) careful: bool,
     /// Room, key and payload of what it has to publish until it is acknowledged.
     pub(crate) unacked: Vec<(String, String, String)>,
+    /// What it says who it is with, where tokens are revoked; guests have none.
+    pub(crate) token: Option<Token>,
+    /// How many it has had: names them.
+    pub(crate) tokens: usize,
+    /// What its ticket stands on.
+    ticket_of: Option<Standing>,
 }
 
 /// A client's view of a room.
@@ -73,6 +80,13 @@ pub(crate) struct Link {
     pub(crate) asked: BTreeMap<u64, Asked>,
     /// Rooms of its `$hello` that were not answered yet, with the position asked for.
     pub(crate) wanted: BTreeMap<String, Option<(String, u64)>>,
+    /// The token that its `$hello` brought, until it is welcomed.
+    token: Option<Token>,
+    /// What the ticket stands on that its `$hello` brought.
+    pub(crate) ticket_of: Option<Standing>,
+    pub(crate) resumed: bool,
+    /// What its session stands on, as soon as it is welcomed.
+    pub(crate) standing: Option<Standing>,
     /// Positions that its `$hello` gave for rooms of groups.
     hints: BTreeMap<String, (String, u64)>,
     /// How many publications it sent: numbers them.
@@ -100,6 +114,7 @@ pub(crate) enum Asked {
     Leave { room: String },
     Publish { room: String, key: Option<String>, payload: String },
     Ack { epoch: String, offset: u64 },
+    Refresh { token: Token },
     Other,
 }
 
@@ -122,13 +137,34 @@ impl Client {
             keys: Vec::new(),
             careful,
             unacked: Vec::new(),
+            token: None,
+            tokens: 0,
+            ticket_of: None,
         }
     }
 
-    /// Whose its keys are.
-    fn principal(&self) -> String {
-        let guest = || format!("guest:{}", self.client.as_deref().unwrap_or_default());
-        self.user.clone().unwrap_or_else(guest)
+    /// The id of its token that is so many after the newest.
+    pub(crate) fn token_id(&self, ahead: usize) -> String {
+        format!("{}.{}", self.index, self.tokens + ahead)
+    }
+
+    /// A token that is newer than all that was revoked up to now.
+    fn fresh_token(&mut self, now_ms: u64) -> Option<Token> {
+        self.tokens += 1;
+        let (id, issued_at_ms) = (Some(self.token_id(0)), now_ms + 1);
+        self.user.clone().map(|user| Token { user, id, issued_at_ms })
+    }
+
+    /// It gets another token, with which it begins the next time.
+    pub(crate) fn renew(&mut self, now_ms: u64) {
+        self.token = self.fresh_token(now_ms);
+    }
+
+    /// It brings another token where it is.
+    pub(crate) fn refresh(&mut self, link: &mut Link, now_ms: u64) {
+        let Some(token) = self.fresh_token(now_ms) else { return };
+        let message = json!({"type": "$refresh", "payload": {"token": token.to_string()}});
+        self.ask(link, message, LOGGED[0], Asked::Refresh { token });
     }
 
     /// The `$hello` of a new link: with the ticket if there is one, and all rooms wanted.
@@ -152,7 +188,13 @@ impl Client {
         let mut payload = json!({ "rooms": rooms });
         if let Some(ticket) = &self.ticket {
             payload["ticket"] = json!(ticket);
-        } else if let Some(user) = &self.user {
+            link.ticket_of.clone_from(&self.ticket_of);
+        }
+        if let Some(token) = &self.token {
+            // Beside the ticket, too: what is void would make it a guest.
+            payload["token"] = json!(token.to_string());
+            link.token = Some(token.clone());
+        } else if let (None, Some(user)) = (&self.ticket, &self.user) {
             payload["token"] = json!(format!("user:{user}"));
         }
         link.say(&json!({"type": "$hello", "payload": payload}));
@@ -166,7 +208,9 @@ impl Client {
         };
         let moving = link.asked.values().any(|asked| match asked {
             Asked::Join { room: other, .. } | Asked::Leave { room: other } => *other == room,
-            Asked::Publish { .. } | Asked::Ack { .. } | Asked::Other => false,
+            Asked::Publish { .. } | Asked::Ack { .. } | Asked::Refresh { .. } | Asked::Other => {
+                false
+            }
         });
         if self.careful && rng.chance(10) {
             return match self.unacked.len() {
@@ -396,8 +440,16 @@ impl Client {
         if payload["resumed"] == json!(true) && self.client.as_deref() != Some(client) {
             return Err("resumed as another client".into());
         }
+        let standing = Standing {
+            user: payload["user"].as_str().ok_or("no user")?.to_owned(),
+            client: client.to_owned(),
+            token: link.token.take(),
+        };
+        link.resumed = payload["resumed"] == json!(true);
+        link.standing = Some(standing.clone());
         // An older link's late welcome is of no interest.
         if self.current.is_some() {
+            self.ticket_of = Some(standing);
             self.client = Some(client.to_owned());
             self.ticket = payload["ticket"].as_str().map(str::to_owned);
         }
@@ -439,7 +491,8 @@ impl Client {
                 self.unacked.retain(|(.., unacked)| *unacked != published);
                 link.note(What::Acked {
                     room: room.clone(),
-                    key: key.clone().map(|key| (self.principal(), key)),
+                    // Of the session that published; the client may be another guest by now.
+                    key: link.standing.as_ref().map(|it| it.user.clone()).zip(key.clone()),
                     payload: published.clone(),
                     place: (epoch.clone(), offset),
                     duplicate,
@@ -457,6 +510,13 @@ impl Client {
             Asked::Ack { epoch, offset } => {
                 link.seen.insert("an inbox acknowledged".to_owned());
                 link.note(What::AckKept { epoch, offset });
+                Ok(())
+            }
+            Asked::Refresh { token } => {
+                link.seen.insert("refreshed".to_owned());
+                let standing = link.standing.as_mut().ok_or("refreshed before it was welcomed")?;
+                standing.token = Some(token.clone());
+                self.token = Some(token);
                 Ok(())
             }
             Asked::Other => Ok(()),
@@ -669,6 +729,10 @@ impl Link {
             joined: BTreeMap::new(),
             asked: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            token: None,
+            ticket_of: None,
+            resumed: false,
+            standing: None,
             hints: BTreeMap::new(),
             sent: 0,
             seen: BTreeSet::new(),

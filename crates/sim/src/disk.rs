@@ -10,7 +10,7 @@ use crate::rng::Rng;
 use bytes::Bytes;
 use clarion_engine::{Now, WorkerId};
 use clarion_protocol::{Epoch, Offset, Publication, RoomName};
-use clarion_store::{Completion, MemoryStore, Range, Request, StoreError};
+use clarion_store::{Completion, MemoryStore, Range, Request, Revocation, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -123,11 +123,13 @@ impl Disk {
             }
             _ => {}
         }
-        if sabotage == Some(Sabotage::AcksForgotten) {
-            let log = self.log.iter_mut().map(|written| &mut written.transaction);
-            for transaction in self.base.iter_mut().chain(log) {
-                transaction.requests.retain(|request| !matches!(request, Request::Ack { .. }));
-            }
+        let log = self.log.iter_mut().map(|written| &mut written.transaction);
+        for transaction in self.base.iter_mut().chain(log) {
+            transaction.requests.retain(|request| match request {
+                Request::Ack { .. } => sabotage != Some(Sabotage::AcksForgotten),
+                Request::Revoke { .. } => sabotage != Some(Sabotage::RevocationsForgotten),
+                _ => true,
+            });
         }
     }
 
@@ -422,6 +424,15 @@ impl DiskStore {
         let request = Request::Groups { token: 0, after: None, limit: u32::MAX };
         match self.tables.handle(request, 0) {
             Completion::Groups { result: Ok(groups), .. } => groups.members,
+            other => unreachable!("memory does not fail: {other:?}"),
+        }
+    }
+
+    /// What is revoked.
+    pub(crate) fn revocations(&mut self) -> Vec<Revocation> {
+        let request = Request::Revocations { token: 0, after: None, limit: u32::MAX };
+        match self.tables.handle(request, 0) {
+            Completion::Revocations { result: Ok(page), .. } => page.revocations,
             other => unreachable!("memory does not fail: {other:?}"),
         }
     }

@@ -1,5 +1,6 @@
 //! A worker without threads or sockets: what [`Effects`] asks for, done when the world says so.
 
+use crate::revoked::Token;
 use crate::rng::Rng;
 use bytes::Bytes;
 use clarion_engine::effects::{AuthOutcome, Credentials, Effects, Grants, Question, Verdict};
@@ -179,12 +180,12 @@ impl Effects for Driver {
     fn authenticate(&mut self, conn: ConnId, credentials: &Credentials) -> Option<AuthOutcome> {
         let outcome = match credentials {
             Credentials::None => AuthOutcome::Guest,
-            Credentials::Token(token) => match token.strip_prefix("user:") {
-                Some(user) => AuthOutcome::User {
+            Credentials::Token(token) => match Token::parse(token) {
+                Some(Token { user, id, issued_at_ms }) => AuthOutcome::User {
                     user: user.into(),
                     info: None,
-                    grants: Grants::default(),
-                    issued_at_ms: 0,
+                    grants: Grants { token_id: id.map(Into::into), ..Grants::default() },
+                    issued_at_ms,
                     expires_at_ms: None,
                 },
                 None => AuthOutcome::Denied("no such token"),

@@ -15,6 +15,7 @@ mod disk;
 mod driver;
 mod journal;
 mod plan;
+mod revoked;
 mod rng;
 mod truth;
 mod world;

@@ -28,6 +28,8 @@ pub struct Plan {
     pub deflate: bool,
     /// The node is killed, or loses its power, and starts again on what its disk kept.
     pub kills: bool,
+    /// Sessions, users and tokens are revoked, and tokens refreshed.
+    pub revokes: bool,
     /// A planted bug.
     pub fault: Option<Fault>,
     /// A planted bug of the store.
@@ -49,6 +51,8 @@ pub enum Sabotage {
     NewEpoch,
     /// Acknowledged offsets of inboxes are not kept.
     AcksForgotten,
+    /// Revocations are not kept.
+    RevocationsForgotten,
     /// A transaction is read although its checksum is wrong.
     TornTaken,
     /// What a failed `fsync` or the last process left is believed, and not written once more.
@@ -57,13 +61,14 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AckBeforeSync,
         Self::KeysApart,
         Self::TailDropped,
         Self::EpochKept,
         Self::NewEpoch,
         Self::AcksForgotten,
+        Self::RevocationsForgotten,
         Self::TornTaken,
         Self::NoCheckpoint,
     ];
@@ -85,6 +90,7 @@ impl Plan {
             races: true,
             deflate: seed.is_multiple_of(2),
             kills: false,
+            revokes: false,
             fault: None,
             sabotage: None,
         }
@@ -118,6 +124,7 @@ impl Plan {
         with(&|plan| plan.races = false);
         with(&|plan| plan.deflate = false);
         with(&|plan| plan.kills = false);
+        with(&|plan| plan.revokes = false);
         plans
     }
 
@@ -161,6 +168,7 @@ impl Plan {
         plan.races = what.contains('r');
         plan.deflate = what.contains('z');
         plan.kills = what.contains('k');
+        plan.revokes = what.contains('v');
         Some(plan)
     }
 }
@@ -177,6 +185,7 @@ impl fmt::Display for Plan {
             (self.races, 'r'),
             (self.deflate, 'z'),
             (self.kills, 'k'),
+            (self.revokes, 'v'),
         ] {
             if is {
                 write!(f, "{kind}")?;
@@ -192,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_plan_reads_what_it_writes() {
-        for mut plan in [Plan::new(42), Plan::crash(42)] {
+        for mut plan in [Plan::new(42), Plan { revokes: true, ..Plan::crash(42) }] {
             plan.late = false;
             assert_eq!(Plan::parse(&plan.to_string()), Some(plan));
         }

@@ -6,7 +6,7 @@ use crate::plan::Sabotage;
 use crate::rng::Rng;
 use clarion_engine::{Mail, Now, WorkerId};
 use clarion_protocol::{Epoch, Offset, RoomName};
-use clarion_store::{Appended, Completion, Key, MemoryStore, Request, StoreError};
+use clarion_store::{Appended, Completion, Key, MemoryStore, Request, Revocation, StoreError};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// One publication that was applied.
@@ -203,6 +203,7 @@ impl TruthStore {
             Request::Open { token, .. } if fails => {
                 Ok(Completion::Opened { token, result: Err(StoreError::Unavailable) })
             }
+            Request::Revoke { .. } if fails => Ok(request.refuse(StoreError::Unavailable)),
             request => Ok(self.log.handle(request, now_ms)),
         }
     }
@@ -226,6 +227,11 @@ impl TruthStore {
     /// Who is in which group by what outlived the process.
     pub(crate) fn groups(&mut self) -> Vec<(Box<str>, Box<str>)> {
         self.disk.as_mut().map(DiskStore::groups).unwrap_or_default()
+    }
+
+    /// What is revoked by what outlived the process.
+    pub(crate) fn revocations(&mut self) -> Vec<Revocation> {
+        self.disk.as_mut().map(DiskStore::revocations).unwrap_or_default()
     }
 
     /// What a log has.
@@ -257,10 +263,12 @@ impl TruthStore {
 fn room_of(request: &Request) -> RoomName {
     let group = match request {
         Request::Group { group, .. } => RoomName::group(group).ok(),
+        // In order among themselves.
+        Request::Revoke { .. } => RoomName::parse("$all").ok(),
         _ => None,
     };
     let room = request.room().cloned().or(group);
-    room.expect("a shard asks about rooms and groups only")
+    room.expect("a shard asks about rooms, groups and revocations only")
 }
 
 /// What [`payload`] wrote: which connection published it, and its how manyth it was.

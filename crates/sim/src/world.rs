@@ -5,6 +5,7 @@ use crate::disk::Kept;
 use crate::driver::Driver;
 use crate::journal::{self, Event, What, is_durable};
 use crate::plan::Plan;
+use crate::revoked::Revocation;
 use crate::rng::Rng;
 use crate::truth::{TruthStore, payload};
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use clarion_engine::config::{
     Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session, Unshared,
 };
 use clarion_engine::mail::{ApiAnswer, ApiRequest, Target};
+use clarion_engine::revoked::{Span, Subject};
 use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
 use clarion_protocol::{ClientId, Pattern, Publication, RoomName};
 use clarion_store::LogLimits;
@@ -60,6 +62,7 @@ struct World {
     links: Vec<Link>,
     /// Who is in which group, by what the API said; `None` if that is not known.
     grouped: BTreeMap<(&'static str, String), Option<bool>>,
+    revoked: Vec<Revocation>,
     /// What all connections of clients, and the API, said and were told.
     journal: Journal,
     /// How often the node was killed.
@@ -78,8 +81,17 @@ struct World {
 
 /// A request of the API, and what to think when it is answered.
 enum Call {
-    Publish { room: String, key: Option<String>, payload: String },
-    Group { key: (&'static str, String), member: bool },
+    Publish {
+        room: String,
+        key: Option<String>,
+        payload: String,
+    },
+    Group {
+        key: (&'static str, String),
+        member: bool,
+    },
+    /// Its index.
+    Revoke(usize),
     Other,
 }
 
@@ -108,6 +120,7 @@ impl World {
             clients: (0..plan.clients).map(client).collect(),
             links: Vec::new(),
             grouped: BTreeMap::new(),
+            revoked: Vec::new(),
             journal: Journal::default(),
             kills: 0,
             again: Vec::new(),
@@ -127,6 +140,10 @@ impl World {
             return self.kill();
         }
         let client = self.rng.below(self.clients.len());
+        if self.plan.revokes && self.rng.chance(4) {
+            self.revoke_or_refresh(client);
+            return Ok(());
+        }
         match self.rng.below(24) {
             0..=6 => self.act(client),
             7 => match self.rng.below(8) {
@@ -199,6 +216,10 @@ impl World {
             // As another device of the user, which was never here.
             self.clients[client].rooms.retain(|room, _| !room.starts_with("$user/"));
         }
+        let refused = self.clients[client].current.and_then(|link| self.links[link].closed);
+        if self.plan.revokes && (self.clients[client].token.is_none() || refused == Some(4001)) {
+            self.clients[client].renew(self.now.wall_ms);
+        }
         self.clients[client].current = Some(link);
         self.clients[client].hello(&mut self.links[link]);
         let open = Open {
@@ -236,7 +257,26 @@ impl World {
         for (_, call) in std::mem::take(&mut self.api) {
             self.unanswered(call);
         }
+        self.rerevoke()?;
         self.regroup()
+    }
+
+    /// Revocations that were kept hold as before, the others are gone.
+    fn rerevoke(&mut self) -> Result<(), String> {
+        let kept = self.truth.revocations().into_iter().map(|kept| {
+            let subject = Subject::parse(&kept.subject).expect("a shard revoked it");
+            (subject, Span { at_ms: kept.at_ms, until_ms: kept.until_ms })
+        });
+        let kept: Vec<_> = kept.collect();
+        for revocation in &mut self.revoked {
+            revocation.restarted(&kept, self.now.wall_ms, self.links.len())?;
+        }
+        for (shard, _) in &mut self.nodes {
+            for (subject, span) in &kept {
+                shard.restore_revocation(subject.clone(), *span);
+            }
+        }
+        Ok(())
     }
 
     /// What becomes of a request of the API that failed, or was never answered.
@@ -248,7 +288,7 @@ impl World {
             Call::Group { key, .. } => {
                 self.grouped.insert(key, None);
             }
-            Call::Publish { .. } | Call::Other => {}
+            Call::Publish { .. } | Call::Revoke(_) | Call::Other => {}
         }
     }
 
@@ -300,6 +340,7 @@ impl World {
         let owner = link.owner;
         // An older link still gets what was sent to it, but its session is another's.
         let mut client = std::mem::replace(&mut self.clients[owner], Client::new(owner, false));
+        let was_welcomed = link.welcomed;
         let result = match client.current == Some(index) {
             true => client.read(link, amount, &self.truth),
             false => {
@@ -310,7 +351,24 @@ impl World {
             }
         };
         self.clients[owner] = client;
-        result.map_err(|violation| format!("client {owner}, link {index}: {violation}"))
+        let let_in = self.links[index].welcomed && !was_welcomed;
+        result
+            .and_then(|()| if let_in { self.check_standing(index, true) } else { Ok(()) })
+            .map_err(|violation| format!("client {owner}, link {index}: {violation}"))
+    }
+
+    /// Section 3: nobody stands on what was revoked, least of all who was let in `afterwards`.
+    fn check_standing(&self, index: usize, afterwards: bool) -> Result<(), String> {
+        let (link, now_ms) = (&self.links[index], self.now.wall_ms);
+        let ticket_of = link.ticket_of.iter().filter(|_| link.resumed && afterwards);
+        let since = afterwards.then_some(index);
+        for standing in link.standing.iter().chain(ticket_of) {
+            let forbids = |it: &&Revocation| it.forbids(standing, since, now_ms);
+            if let Some(revocation) = self.revoked.iter().find(forbids) {
+                return Err(format!("section 3: {standing:?} is in, though {revocation:?}"));
+            }
+        }
+        Ok(())
     }
 
     fn publish_by_api(&mut self) {
@@ -364,6 +422,35 @@ impl World {
         self.truth.drafted.insert(name.to_owned());
         for worker in 0..self.nodes.len() {
             self.call(worker, ApiRequest::Join { room: room.clone(), target: target.clone() });
+        }
+    }
+
+    /// Somebody is revoked, or brings another token.
+    fn revoke_or_refresh(&mut self, client: usize) {
+        let now_ms = self.now.wall_ms;
+        if self.rng.chance(50) {
+            let link = self.current(client).filter(|link| self.links[*link].welcomed);
+            if let Some(link) = link {
+                self.clients[client].refresh(&mut self.links[link], now_ms);
+            }
+            return;
+        }
+        let Client { user, client: id, .. } = &self.clients[client];
+        let Some(id) = id else { return };
+        let subject = match self.rng.below(3) {
+            0 => Subject::Client(ClientId::parse(id).expect("the server names clients validly")),
+            1 => Subject::User(user.clone().unwrap_or_else(|| format!("guest:{id}")).into()),
+            // The one it has, or the next.
+            _ => Subject::Token(self.clients[client].token_id(self.rng.below(2)).into()),
+        };
+        let until_ms = now_ms + 1 + self.rng.below(30_000) as u64;
+        let span = Span { at_ms: now_ms, until_ms };
+        let (index, workers) = (self.revoked.len(), self.nodes.len());
+        self.revoked.push(Revocation::new(subject.clone(), span, workers));
+        for worker in 0..workers {
+            let (subject, keep) = (subject.clone(), worker == 0);
+            let request = ApiRequest::Revoke { subject, span, keep };
+            self.call_for(worker, request, Call::Revoke(index));
         }
     }
 
@@ -635,6 +722,17 @@ impl World {
                 if !places.any(|place| place == (&position.epoch, position.offset)) {
                     return Err("promise 3: acknowledged to the API, but not appended".into());
                 }
+            } else if let Call::Revoke(index) = call {
+                let refused = match answer {
+                    ApiAnswer::Refused(refusal) => Some(refusal.limit),
+                    _ => None,
+                };
+                self.seen.extend(refused.map(|limit| match limit {
+                    Some(_) => "one revocation too many".to_owned(),
+                    None => "a revocation that was not kept".to_owned(),
+                }));
+                let (workers, links) = (self.nodes.len(), self.links.len());
+                self.revoked[index].answered(refused, workers, links)?;
             } else if let (ApiAnswer::Count(_), Call::Group { key, member }) = (&answer, &call) {
                 self.grouped.insert(key.clone(), Some(*member));
             } else if matches!(answer, ApiAnswer::Refused(_)) {
@@ -668,13 +766,16 @@ impl World {
             // Whatever was acknowledged is on the disk, and all of it was.
             self.kill()?;
         }
-        for client in 0..self.clients.len() {
-            if self.current(client).is_none() {
-                self.connect(client);
+        // Who finds its token void comes with another; the next may be void as well, but not for ever.
+        for _ in 0..if self.plan.revokes { 10 } else { 1 } {
+            for client in 0..self.clients.len() {
+                if self.current(client).is_none() {
+                    self.connect(client);
+                }
             }
+            self.repeat_by_api();
+            self.settle()?;
         }
-        self.repeat_by_api();
-        self.settle()?;
         self.publish_everywhere();
         self.settle()?;
         if self.plan.kills {
@@ -734,6 +835,7 @@ impl World {
     }
 
     fn check_link(&mut self, client: usize, index: usize) -> Result<(), String> {
+        self.check_standing(index, false)?;
         let link = &self.links[index];
         if !link.welcomed {
             return Err(format!("client {client} was never welcomed"));
@@ -869,6 +971,7 @@ pub(crate) fn config(workers: u16, seed: u64, durable: bool) -> Config {
             bytes_per_s: 0,
             page: 10,
             slow_grace_ms: 4_000,
+            revocations: 6,
             ..Limits::default()
         },
         heartbeat: Heartbeat::default(),
