@@ -233,7 +233,11 @@ def run(rounds, seed, keep=None):
     directory = Path(keep or tempfile.mkdtemp(prefix="clarion-crash-"))
     begun = time.monotonic()
     crash = Crash(directory, seed, rounds)
-    asyncio.run(crash.run())
+    try:
+        asyncio.run(crash.run())
+    finally:
+        # It has ended in order, unless the run has not.
+        crash.world.server.kill()
     took = time.monotonic() - begun
     checker = Path(__file__).with_name("checker.py")
     checked = subprocess.run(
