@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 
+/// Clocks are not further apart than this, milliseconds.
+const SKEW_MS: u64 = 30_000;
 /// So long after its end a revocation is forgotten, milliseconds: longer than any is on its way.
 const LATE_MS: u64 = 60_000;
 
@@ -117,6 +119,15 @@ impl Revoked {
             || sender.user.as_ref().is_some_and(|user| {
                 span(Subject::User(user.clone())).is_some_and(|span| issued_at_ms <= span.at_ms)
             })
+    }
+
+    /// Whether a token that is void may be newer than its user's revocation, by the clock of whoever
+    /// signs: many say only in which second that was.
+    pub(crate) fn may_be_newer(&self, user: &str, issued_at_ms: u64, now_ms: u64) -> bool {
+        let span = self.by_subject.get(&Subject::User(user.into()));
+        span.is_some_and(|span| {
+            issued_at_ms + SKEW_MS > span.at_ms && now_ms < span.at_ms + SKEW_MS
+        })
     }
 
     fn forget(&mut self, now_ms: u64) {
@@ -241,6 +252,9 @@ impl Shard {
 
 /// What somebody is told whose token or session is void.
 pub(crate) const REVOKED: &str = "what you were let in with was revoked";
+
+/// The same, if whoever signs tokens may have one by now that is good.
+pub(crate) const RENEW: &str = "this token was revoked; a newer one may be good";
 
 /// It holds here until the process ends; to ask once more does no harm.
 fn unknown() -> ApiAnswer {

@@ -10,7 +10,7 @@ use crate::effects::{AuthOutcome, Credentials, Effects, Grants};
 use crate::fault::Fault;
 use crate::id::{ConnId, ConnRef, Now};
 use crate::mail::{Mail, Origin, Place, RoomCommand, What};
-use crate::revoked::REVOKED;
+use crate::revoked::{RENEW, REVOKED};
 use crate::shard::Shard;
 use crate::ticket::Ticket;
 use clarion_protocol::{
@@ -144,7 +144,8 @@ impl Shard {
             AuthOutcome::Denied(why) => {
                 let asked = connection.waiting.as_ref().is_some_and(|w| w.hello.is_some());
                 // A token that is void has passed the front, which does not know.
-                if !connection.hello && !asked && why != REVOKED {
+                let void = why == REVOKED || why == RENEW;
+                if !connection.hello && !asked && !void {
                     // Nobody by the handshake, and it did not offer to say `$hello`; it still may.
                     let early = connection.waiting.as_mut().map(|w| std::mem::take(&mut w.early));
                     self.set_phase(conn, Phase::Hello);
@@ -153,13 +154,8 @@ impl Shard {
                     }
                     return;
                 }
-                self.turn_away(
-                    conn,
-                    &Refusal::unauthenticated(why),
-                    close::UNAUTHENTICATED,
-                    now,
-                    fx,
-                );
+                let code = if why == RENEW { close::TOKEN_EXPIRED } else { close::UNAUTHENTICATED };
+                self.turn_away(conn, &Refusal::unauthenticated(why), code, now, fx);
             }
             AuthOutcome::Unavailable => {
                 let refusal = Refusal::unavailable("nobody can be authenticated now");
@@ -173,8 +169,10 @@ impl Shard {
         if let AuthOutcome::User { user, grants, issued_at_ms, .. } = &outcome {
             let sender = Sender { user: Some(user.clone()), ..Sender::default() };
             let token_id = grants.token_id.as_deref();
-            if self.revoked.voids(&sender, token_id, *issued_at_ms, now.wall_ms) {
-                return AuthOutcome::Denied(REVOKED);
+            let (issued_at_ms, now_ms) = (*issued_at_ms, now.wall_ms);
+            if self.revoked.voids(&sender, token_id, issued_at_ms, now_ms) {
+                let newer = self.revoked.may_be_newer(user, issued_at_ms, now_ms);
+                return AuthOutcome::Denied(if newer { RENEW } else { REVOKED });
             }
         }
         outcome

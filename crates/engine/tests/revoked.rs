@@ -79,7 +79,7 @@ fn a_clients_revocation_ends_its_session_and_leaves_its_token() {
 fn a_users_revocation_ends_all_that_is_not_newer() {
     let mut rig = Rig::new(config());
     let (old, _, ticket) = session(&mut rig, "user:ada");
-    let at = format!("user:ada issued:{}", span().at_ms);
+    let at = format!("user:ada issued:{}", span().at_ms - 30_000);
     let (second, ..) = session(&mut rig, &at);
     let (bob, _, bobs) = session(&mut rig, "user:bob");
     assert_eq!(revoke(&mut rig, user("ada")), 2);
@@ -96,6 +96,33 @@ fn a_users_revocation_ends_all_that_is_not_newer() {
     assert_eq!(welcomed(&mut rig, &json!({"ticket": fresh})), Some(true));
     rig.break_off(bob);
     assert_eq!(welcomed(&mut rig, &json!({"ticket": bobs})), Some(true));
+}
+
+// [3.revoked.renew]
+#[test]
+fn a_token_that_may_be_newer_is_to_be_fetched_again_for_a_while() {
+    let mut rig = Rig::new(config());
+    let at_ms = START_MS + 100_000;
+    let span = Span { at_ms, until_ms: at_ms + 100_000 };
+    rig.pass(100_000);
+    rig.api(ApiRequest::Revoke { subject: user("ada"), span, keep: true });
+    let code = |rig: &mut Rig, issued_at_ms: u64| {
+        let (_, heard) = rig.hello(&json!({"token": format!("user:ada issued:{issued_at_ms}")}));
+        assert_eq!(heard[0]["payload"]["name"], "unauthenticated");
+        assert_eq!(heard[0]["payload"]["close"], heard[1]["closed"]);
+        heard[1]["closed"].as_u64().unwrap()
+    };
+    assert_eq!(code(&mut rig, at_ms), 4102);
+    assert_eq!(code(&mut rig, at_ms - 29_999), 4102);
+    assert_eq!(code(&mut rig, at_ms - 30_000), 4001);
+    rig.pass(29_999);
+    assert_eq!(code(&mut rig, at_ms), 4102);
+    rig.pass(1);
+    assert_eq!(code(&mut rig, at_ms), 4001);
+    // A token that was revoked by its id is not good however new it is.
+    rig.api(ApiRequest::Revoke { subject: Subject::Token("t".into()), span, keep: true });
+    let (_, heard) = rig.hello(&json!({"token": format!("user:bob id:t issued:{at_ms}")}));
+    assert_eq!(heard[1]["closed"], 4001);
 }
 
 // [3.revoked.user]

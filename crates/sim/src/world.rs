@@ -217,7 +217,9 @@ impl World {
             self.clients[client].rooms.retain(|room, _| !room.starts_with("$user/"));
         }
         let refused = self.clients[client].current.and_then(|link| self.links[link].closed);
-        if self.plan.revokes && (self.clients[client].token.is_none() || refused == Some(4001)) {
+        if self.plan.revokes
+            && (self.clients[client].token.is_none() || matches!(refused, Some(4001 | 4102)))
+        {
             self.clients[client].renew(self.now.wall_ms);
         }
         self.clients[client].current = Some(link);

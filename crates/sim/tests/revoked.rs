@@ -30,6 +30,7 @@ fn histories_meet_everything() {
     let mut never = vec![
         "a revocation that was not kept",
         "closed with 4001",
+        "closed with 4102",
         "error \"unauthenticated\"",
         "one revocation too many",
         "refreshed",
