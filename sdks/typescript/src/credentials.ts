@@ -65,6 +65,8 @@ export class Credentials {
   }
 
   welcomed({ ticket, ticket_ttl_ms, expires_at }: WelcomePayload): void {
+    // If it is refused later, that is since it was revoked, and there may be another.
+    this.#fresh = false;
     const ttlMs = ticket_ttl_ms ?? Number.POSITIVE_INFINITY;
     this.#ticket =
       ticket === undefined ? undefined : { text: ticket, expiresAt: this.#clock.now() + ttlMs };

@@ -72,6 +72,18 @@ describe('tokens', () => {
     expect(world.clock.timers).toBe(0);
   });
 
+  test('token_that_was_good_and_is_revoked_gets_one_more_try_with_a_new_one', async () => {
+    const world = withTokens();
+    await world.connected();
+    world.socket.close(4001);
+    expect(world.client.status).toMatchObject({ state: 'connecting', code: 4001 });
+    await world.clock.advance(1_000);
+    world.socket.open();
+    expect(world.socket.next('$hello').payload).toMatchObject({ token: 'token-2' });
+    world.socket.close(4001);
+    expect(world.client.status).toMatchObject({ state: 'closed', code: 4001 });
+  });
+
   test('refused_static_token_stops', async () => {
     const world = setUp({ token: 'bad' });
     world.client.connect();

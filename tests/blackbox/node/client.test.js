@@ -164,3 +164,22 @@ test('publications around a crash are there once and every promise settles', asy
   );
   wire.close();
 });
+
+// [3.revoked.renew]
+test('whose user was revoked comes back by itself with a newer token', async () => {
+  const token = (reason) => {
+    reasons.push(reason);
+    return server.token('ada');
+  };
+  const [reasons, recovered] = [[], []];
+  const client = open({ getToken: token });
+  const inbox = client.room(INBOX);
+  inbox.on('recovered', (from) => recovered.push(from));
+  client.connect();
+  await many(recovered, 1);
+  const until = new Date(Date.now() + 3_600_000).toISOString();
+  const { sessions } = await server.api('/v1/revoke', { user: 'ada', until });
+  assert.ok(sessions >= 1);
+  await many(recovered, 2);
+  assert.ok(reasons.length > 1 && reasons.slice(1).every((reason) => reason === 'expired'));
+});

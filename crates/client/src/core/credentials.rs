@@ -94,6 +94,8 @@ impl Credentials {
     }
 
     pub(super) fn welcomed(&mut self, welcome: &mut Welcome, now: Now) {
+        // If it is refused later, that is since it was revoked, and there may be another.
+        self.fresh = false;
         let ttl_ms = welcome.ticket_ttl_ms.unwrap_or(u64::MAX);
         let end_ms = now.mono_ms.saturating_add(ttl_ms);
         self.ticket = welcome.ticket.take().map(|ticket| (ticket, end_ms));

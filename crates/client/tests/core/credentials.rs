@@ -74,6 +74,21 @@ fn kept_token_that_is_refused_gets_one_more_try_with_a_new_one() {
 }
 
 #[test]
+fn token_that_was_good_and_is_revoked_gets_one_more_try_with_a_new_one() {
+    let mut world = fetching();
+    world.connect();
+    fetched(&mut world, Ok("t1"));
+    world.welcome(json!({}));
+    world.lose(4001);
+    assert_eq!(world.state(), ClientState::Connecting);
+    world.reconnect();
+    assert_eq!(fetched(&mut world, Ok("t2")), TokenReason::Expired);
+    world.open();
+    world.lose(4001);
+    assert_eq!(world.state(), ClientState::Closed);
+}
+
+#[test]
 fn refused_static_token_stops() {
     let mut world = World::with(Options { token: Some("t".to_owned()), ..Options::default() });
     world.connect();
