@@ -13,7 +13,9 @@ use crate::mail::{JoinBy, JoinOutcome, Mail, Origin, Outcome, RoomCommand, Targe
 use crate::room::asker;
 use crate::shard::Shard;
 use crate::timers::{HomeId, Timer};
-use clarion_protocol::{ClientId, ErrorName, Join, Offset, Position, Refusal, RoomKind, RoomName};
+use clarion_protocol::{
+    ClientId, ErrorName, Join, Offset, Position, Refusal, RoomKind, RoomName, Sender,
+};
 use clarion_store::{Page, Range, Request, StoreError};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -318,9 +320,31 @@ impl Shard {
         self.timers.set(due_us, Timer::Grace(Box::new((id, client, binding))));
     }
 
+    /// Ends the grace of all absent members who are meant, in every room whose home this is.
+    pub(crate) fn end_graces(&mut self, meant: impl Fn(&Sender) -> bool, now: Now) {
+        if self.graces == 0 {
+            return;
+        }
+        let is_meant = |member: &Member| member.conn.is_none() && meant(&member.sender);
+        let of_home = |(index, home): (usize, &Home)| {
+            let id = HomeId { index: index as u32, generation: home.generation };
+            let meant = home.members.iter().filter(|(_, member)| is_meant(member));
+            meant.map(|(client, member)| (id, *client, member.binding)).collect::<Vec<_>>()
+        };
+        let absent: Vec<_> = self.homes.iter().flat_map(of_home).collect();
+        // Their timers find nobody later, and count down then.
+        for (id, client, binding) in absent {
+            self.forget_absent(id, client, binding, now);
+        }
+    }
+
     /// An absent member's grace is over.
     pub(crate) fn end_grace(&mut self, id: HomeId, client: ClientId, binding: u64, now: Now) {
         self.graces -= 1;
+        self.forget_absent(id, client, binding, now);
+    }
+
+    fn forget_absent(&mut self, id: HomeId, client: ClientId, binding: u64, now: Now) {
         let Some(home) = self.home(id) else { return };
         let Some(member) = home.members.get(&client) else { return };
         if member.conn.is_none() && member.binding == binding {

@@ -199,6 +199,8 @@ impl Shard {
         for &conn in &meant {
             self.cast_out(conn, now, fx);
         }
+        // Whoever is absent is known by name only; what comes of a token that they came with is not.
+        self.end_graces(|sender| subject.is(sender, None), now);
         let count = meant.len() as u64;
         if !keep {
             return fx.answer(api, ApiAnswer::Count(count));

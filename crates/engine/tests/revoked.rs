@@ -224,6 +224,39 @@ fn presence_ends_with_the_connection() {
     assert_eq!(rig.hear(watcher)[0]["payload"]["left"][0]["user"], "ada");
 }
 
+// [3.revoked.absent]
+#[test]
+fn presence_of_who_is_away_ends_at_once() {
+    let mut config = config();
+    config.session.ttl_ms = 5_000;
+    let mut rig = Rig::new(config);
+    let (cleo, cleos, _) = session(&mut rig, "user:cleo");
+    for client in [cleo, session(&mut rig, "user:ada").0, session(&mut rig, "user:bob").0] {
+        rig.ask(client, "$join", &json!({}), &json!({"room": "a"}));
+        rig.break_off(client);
+    }
+    let watcher = rig.guest_in("a", &json!({"members": true}));
+    assert_eq!(revoke(&mut rig, user("ada")), 0);
+    rig.pass(250);
+    let left = |heard: &[Value]| heard[0]["payload"]["left"].clone();
+    let heard = rig.hear(watcher);
+    assert_eq!(left(&heard)[0]["user"], "ada");
+    assert_eq!((left(&heard).as_array().unwrap().len(), heard.len()), (1, 1));
+    assert_eq!(revoke(&mut rig, Subject::Client(cleos)), 0);
+    rig.pass(250);
+    assert_eq!(left(&rig.hear(watcher))[0]["user"], "cleo");
+    // Nobody is counted twice: who comes and goes then has a grace as before.
+    rig.pass(5_000);
+    assert_eq!(left(&rig.hear(watcher))[0]["user"], "bob");
+    let (ada, ..) = session(&mut rig, &format!("user:ada issued:{}", span().at_ms + 1));
+    rig.ask(ada, "$join", &json!({}), &json!({"room": "a"}));
+    rig.pass(250);
+    rig.hear(watcher);
+    rig.break_off(ada);
+    rig.pass(1_000);
+    assert!(rig.hear(watcher).is_empty());
+}
+
 // [3.revoked.over]
 #[test]
 fn what_is_over_is_forgotten() {
