@@ -5,14 +5,19 @@ python attack.py --scale 10 [NAME ...]
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from attacks import ATTACKS
-
+from doorstep import handshake
+from hostile import Hostile
 from support.server import Server, environment, wait_until
+from support.tokens import key_settings
 
 HERE = Path(__file__).parent
 MIB = 1 << 20
@@ -28,6 +33,8 @@ SETTINGS = {
         "http_connections": 250,
     },
     "session": {"ttl": "2s"},
+    # A key that the attackers have, too, so that their tokens are bad in one way only.
+    "auth": {"keys": key_settings()[:1], "audience": ["chat"], "guests": "loopback"},
     "rooms": [{"match": "**", "age": "3s", "key_window": "3s"}],
 }
 # Freed memory goes back at once, so that what is left is what is held.
@@ -65,6 +72,17 @@ EXPECTED = {
     "slow_heads": {"http 408", "http 503", "http none"},
     "garbage": {"http 400", "http none"},
     "guessed_keys": {"http 401"},
+    "silent_sockets": {"http none", "http 503", "served again"},
+    "slow_bodies": {"http 401", "http 408"},
+    "slow_answers": {"cut off"},
+    "injected_paths": {"http 400", "http 404", "http 431"},
+    "forged_lines": {"http 200", "http 400", "http 401", "http 404"},
+    "cross_site": {"http 403"},
+    "rebound_names": {"error unauthenticated", "closed 4001"},
+    "smuggled_requests": {"http 400", "http 403", "http 426", "http 101"},
+    "bad_tokens": {"error unauthenticated", "closed 4001", "http 401"},
+    "stolen_tickets": {"owner resumed True", "thief resumed False", "closed 4005"},
+    "odd_rooms": {"error bad_room", "error forbidden", "error bad_envelope"},
 }
 
 
@@ -133,6 +151,7 @@ def run(server, name, scale):
     out, error = attacker.communicate()
     assert attacker.returncode == 0, f"the attacker failed:\n{error[-3000:]}"
     report = honest.report()
+    assert not (odd := lines_that_are_none(server)), f"{name} wrote to the log: {odd[:3]}"
     wait_until(lambda: memory(server) <= idle + SLACK, f"memory to return after {name}", 60)
     return {
         "seen": json.loads(out),
@@ -142,8 +161,74 @@ def run(server, name, scale):
     }
 
 
+def starve(directory):
+    """More connections than a server has descriptors for, as with `ulimit -n 1024`.
+
+    What becomes of whoever was there before, of whoever comes meanwhile, and of the server.
+    """
+    settings = {"rooms": [{"match": "honest/**", "log": "durable"}]}
+    wrapper = ["prlimit", "--nofile=1024:1024"]
+    server = Server(directory, settings, env=ENV, wrapper=wrapper).start()
+    idle, honest, strangers = memory(server), Honest(server), []
+    try:
+        while "cannot accept connections" not in server.log():
+            # The kernel accepts, whatever the server does; nobody waits for an answer.
+            strangers.append(Hostile((server.host, server.port), head=False))
+            strangers[-1].send(handshake((server.host, server.port)).encode())
+        late = Hostile((server.host, server.port), head=False)
+        late.send(f"GET /healthz HTTP/1.1\r\nHost: {server.address}\r\n\r\n".encode())
+        before, began = cpu_s(server), time.monotonic()
+        # A loop that spins shows in any second; there is nothing to wait for.
+        time.sleep(2)
+        share = (cpu_s(server) - before) / (time.monotonic() - began)
+        report = honest.report()
+        for stranger in strangers:
+            stranger.drop()
+        late.read()
+        late.drop()
+        wait_until(lambda: memory(server) <= idle + SLACK, "memory to return", 60)
+        server.signal(signal.SIGTERM)
+        return {
+            "strangers": len(strangers),
+            "share": share,
+            "honest": report,
+            "late": bytes(late.buffer[9:12]).decode(),
+            "exit": server.wait(),
+            "errors": {line["message"] for line in server.log_lines() if line["level"] == "ERROR"},
+        }
+    finally:
+        server.kill()
+
+
+def cpu_s(server):
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory(server):
-    return server.metric("process_resident_memory_bytes")
+    """Resident memory in bytes, from the kernel: the server may be too busy to say it."""
+    fields = Path(f"/proc/{server.process.pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def lines_that_are_none(server):
+    """What stands in the log and is not one whole line of the server's."""
+    lines = server.log().split("\n")
+    # The first lines are for people.
+    start = next(n for n, line in enumerate(lines) if '"message":"started"' in line)
+    return [line for line in lines[start:] if line and not is_line(line)]
+
+
+def is_line(line):
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return False
+    return (
+        line.isprintable()
+        and {"timestamp", "level", "message"} <= set(said)
+        and said["level"] != "ERROR"
+    )
 
 
 def judge(name, seen):

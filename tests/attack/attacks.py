@@ -1,8 +1,7 @@
-"""What a hostile or broken client does. Each attack says what became of it, and judges nothing.
+"""What a hostile or broken client does on a connection. `doorstep.py` has what it does before.
 
-An attack is a function of a server's address and of how much there is to be of it; it returns how
-often it saw what: `closed 1009`, `http 400`, `error rate_limited`, `open`. It runs in a process of
-its own, so that an honest client beside it is slowed down by the server and by nothing else:
+Each attack says what became of it, and judges nothing. It runs in a process of its own, so that an
+honest client beside it is slowed down by the server and by nothing else:
 
     python attacks.py ping_flood 127.0.0.1 8080 1
 """
@@ -11,134 +10,16 @@ import base64
 import contextlib
 import json
 import os
-import selectors
-import socket
 import struct
 import sys
 import time
 import zlib
 from collections import Counter
 
-from support.peer import BINARY, CLOSE, CONTINUATION, PING, TEXT, decode, encode
-
-ATTACKS = {}
-# How long an attacker waits for what the server does at last.
-PATIENCE_S = 30
-
-
-def attack(function):
-    ATTACKS[function.__name__] = function
-    return function
-
-
-class Hostile:
-    """A connection that sends whatever it likes, and reads when it likes."""
-
-    def __init__(self, target, head=True, deflate=False, hello=True, receive_buffer=None):
-        self.socket = socket.socket()
-        if receive_buffer:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(target)
-        self.buffer = bytearray()
-        self.ended = None
-        if head:
-            extension = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if deflate else ""
-            self.send(
-                f"GET /ws HTTP/1.1\r\nHost: {target[0]}:{target[1]}\r\nUpgrade: websocket\r\n"
-                f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n{extension}"
-                f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
-                "Sec-WebSocket-Protocol: clarion.v1.json\r\n\r\n".encode()
-            )
-            while b"\r\n\r\n" not in self.buffer and self.read():
-                pass
-            head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
-            if not head.startswith(b"HTTP/1.1 101 "):
-                self.ended = f"http {head[9:12].decode()}"
-            self.buffer = bytearray(rest)
-            if hello:
-                self.say("$hello")
-
-    def send(self, data):
-        """Sends all of it, or learns that nobody takes it."""
-        if self.ended is None:
-            try:
-                self.socket.sendall(data)
-            except TimeoutError:
-                self.ended = "not read"
-            except OSError:
-                self.end()
-
-    def frame(self, opcode, payload=b"", **shape):
-        self.send(encode(opcode, payload, **shape))
-
-    def say(self, kind, payload=None, **metadata):
-        self.frame(TEXT, text(kind, payload, **metadata))
-
-    def read(self):
-        """Takes what is there, waiting for something. False: that was all."""
-        try:
-            data = self.socket.recv(1 << 16)
-        except OSError:
-            data = b""
-        self.buffer += data
-        return bool(data)
-
-    def end(self):
-        """Reads to the end, and says how it was."""
-        while self.read():
-            pass
-        if self.ended in (None, "not read"):
-            self.ended = "lost"
-        for opcode, payload in self.frames():
-            if opcode == CLOSE:
-                code = struct.unpack("!H", payload[:2])[0] if payload else 1005
-                self.ended = f"closed {code}"
-        self.socket.close()
-        return self.ended
-
-    def frames(self):
-        while (frame := decode(self.buffer)) is not None:
-            yield frame[1], frame[2]
-
-    def answers(self, count, timeout=PATIENCE_S):
-        """The next so many messages, or fewer if it ends before."""
-        messages, deadline = [], time.monotonic() + timeout
-        while len(messages) < count and time.monotonic() < deadline:
-            for opcode, payload in self.frames():
-                if opcode == TEXT:
-                    messages.append(json.loads(payload))
-                elif opcode == CLOSE:
-                    self.ended = f"closed {struct.unpack('!H', payload[:2])[0]}"
-            if len(messages) < count and (self.ended or not self.read()):
-                break
-        return messages
-
-    def drop(self):
-        """Ends as a process that is killed does: with a reset."""
-        with contextlib.suppress(OSError):
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
-
-
-def text(kind, payload=None, **metadata):
-    return json.dumps({"type": kind, "payload": payload, "metadata": metadata}).encode()
-
-
-def named(messages):
-    """What a client was told: errors by name, everything else by type."""
-    for message in messages:
-        error = message["type"] == "$error"
-        yield f"error {message['payload']['name']}" if error else message["type"]
-
-
-def hostiles(target, count, **options):
-    return [Hostile(target, **options) for _ in range(count)]
-
-
-def ends(connections):
-    return Counter(connection.end() for connection in connections)
-
+import doorstep  # noqa: F401 (its attacks are in the list)
+from hostile import ATTACKS, PATIENCE_S, Hostile, attack, ends, hostiles, named, text
+from support.peer import BINARY, CLOSE, CONTINUATION, PING, TEXT, encode
+from support.tokens import token
 
 # Frames
 
@@ -288,6 +169,140 @@ def broken_messages(target, scale):
     return seen
 
 
+# Who somebody is
+
+
+def secret(sub="eve", **claims):
+    """A token as the operator's back end makes them, so that it is bad in one way only."""
+    return token(sub, **{"aud": "chat", **claims})
+
+
+@attack
+def bad_tokens(target, scale):
+    """Tokens that are bad in one way each, in `$hello` and in the handshake."""
+    now = int(time.time())
+    head, body, signature = secret().split(".")
+    none = base64.urlsafe_b64encode(b'{"alg":"none","kid":"HS256"}').decode().rstrip("=")
+    bad = [
+        f"{none}.{body}.",
+        f"{none}.{body}.{signature}",
+        f"{head}.{body}.",
+        f"{head}.{body}.{signature[::-1]}",
+        secret(alg="HS512", headers={"kid": "HS256"}),
+        secret(key="x" * 32),
+        secret(headers={"kid": "../../dev/null"}),
+        secret(headers={"kid": "HS256\n' OR 1=1"}),
+        secret(exp=now - 3_600),
+        secret(exp=None),
+        secret(nbf=now + 3_600),
+        secret(aud="other"),
+        secret("guest:ada"),
+        secret("../ada"),
+        secret(info={"x": "y" * 9_000}),
+        "",
+        "a.b.c",
+        "." * 30_000,
+    ]
+    seen = Counter()
+    for text_of_token in bad * scale:
+        connection = Hostile(target, hello=False)
+        connection.say("$hello", {"token": text_of_token})
+        seen.update(named(connection.answers(9)))
+        seen[connection.ended or "open"] += 1
+        connection.drop()
+        if len(text_of_token) < 15_000:
+            more = f"Authorization: Bearer {text_of_token}\r\n"
+            connection = Hostile(target, hello=False, more=more, subprotocol=False)
+            seen[connection.ended or "open"] += 1
+            connection.drop()
+    return seen
+
+
+@attack
+def stolen_tickets(target, scale):
+    """A ticket that is used by several, by somebody else, altered, and when its time is over."""
+    seen = Counter()
+
+    def use(ticket, **hello):
+        connection = Hostile(target, hello=False)
+        connection.say("$hello", {"ticket": ticket, **hello})
+        welcome, *_ = connection.answers(1)
+        return connection, welcome["payload"]
+
+    for _ in range(scale):
+        owner, welcome = use("", token=secret("owner"))
+        ticket, used = welcome["ticket"], [owner]
+        for _ in range(20):
+            connection, welcome = use(ticket)
+            seen[f"{welcome['user']} resumed {welcome['resumed']}"] += 1
+            used.append(connection)
+        # Each one shut the one before it out, the owner first: nobody listens unnoticed.
+        seen.update(connection.end() for connection in used[:-1])
+        for altered in (ticket[:-1], ticket[1:], ticket.swapcase(), ticket + "A", ticket * 2):
+            connection, welcome = use(altered, token=secret("thief"))
+            seen[f"{welcome['user']} resumed {welcome['resumed']}"] += 1
+            connection.drop()
+        connection, welcome = use(ticket, token=secret("thief"))
+        seen[f"{welcome['user']} resumed {welcome['resumed']}"] += 1
+        connection.drop()
+        used[-1].drop()
+        deadline = time.monotonic() + PATIENCE_S
+        while welcome["resumed"] or welcome["user"] == "owner":
+            assert time.monotonic() < deadline, "the ticket never expires"
+            time.sleep(0.5)
+            connection, welcome = use(ticket, token=secret("thief"))
+            connection.drop()
+    return seen
+
+
+@attack
+def odd_rooms(target, scale):
+    """Names that might be taken for the one room that a token opens, and are not."""
+    names = [
+        "Board/1",
+        "BOARD/1",
+        "board",
+        "board/",
+        "board/1/",
+        "board//1",
+        "/board/1",
+        "board/..",
+    ]
+    names += [
+        "board/./1",
+        "board/x/../1",
+        "../board/1",
+        "board%2F1",
+        "board%2f1",
+        "board\\1",
+        "$all",
+    ]
+    names += ["$board/1", "$user/owner", "$user/../owner", "$group/staff", "$client/x", "board/1\0"]
+    names += [
+        "board/1\n",
+        " board/1",
+        "board/1 ",
+        "board/*",
+        "**",
+        "*",
+        "bo\u00e4rd/1",
+        "b\u043eard/1",
+    ]
+    names += ["board\uff0f1", "board/\u0661", "board/1\u200b", "\u202eboard/1", "bo\u0430rd/1"]
+    names += ["board/" + "1" * 200, "", "secret/1?board/1", "board;/1", "board/1#", "ſecret/1"]
+    seen = Counter()
+    listed = secret(rooms={"board/2": ["join", "publish", "history", "members", "state"]})
+    for name in names * scale:
+        connection = Hostile(target, hello=False)
+        connection.say("$hello", {"token": listed})
+        connection.answers(2)
+        for n, kind in enumerate(["$join", "m", "$history", "$members", "$state"]):
+            connection.say(kind, {"limit": 1}, room=name, id=n)
+        seen.update(named(connection.answers(5)))
+        connection.drop()
+    return seen
+
+
 @attack
 def forged_tickets(target, scale):
     """Tickets that were never issued, and tokens that nobody signed."""
@@ -434,72 +449,6 @@ def slow_frames(target, scale):
     for connection in connections:
         connection.drop()
     return Counter(connection.ended or "open" for connection in connections)
-
-
-@attack
-def slow_heads(target, _scale):
-    """Requests that come by the byte, more than there may be."""
-    connections = hostiles(target, 300, head=False)
-    request = f"GET /ws HTTP/1.1\r\nHost: {target[0]}:{target[1]}\r\nX: ".encode()
-    for connection in connections:
-        connection.send(request)
-    seen, selector = Counter(), selectors.DefaultSelector()
-    for connection in connections:
-        selector.register(connection.socket, selectors.EVENT_READ, connection)
-    deadline = time.monotonic() + PATIENCE_S
-    while selector.get_map() and time.monotonic() < deadline:
-        for key, _ in selector.select(0.1):
-            connection = key.data
-            alive = connection.read()
-            if not alive:
-                status = connection.buffer[9:12].decode() if connection.buffer else "none"
-                seen[f"http {status}"] += 1
-                selector.unregister(connection.socket)
-                connection.socket.close()
-        for key in list(selector.get_map().values()):
-            # Whoever was answered is read next.
-            with contextlib.suppress(OSError):
-                key.data.socket.sendall(b"y")
-    seen["open"] = len(selector.get_map())
-    return +seen
-
-
-# HTTP
-
-
-@attack
-def garbage(target, scale):
-    """Bytes that are no HTTP at all."""
-    seen = Counter()
-    for n in range(100 * scale):
-        connection = Hostile(target, head=False)
-        data = os.urandom(2_000) if n % 2 else b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 50
-        connection.send(data)
-        connection.socket.settimeout(0.05)
-        with contextlib.suppress(OSError):
-            connection.socket.shutdown(socket.SHUT_WR)
-        connection.socket.settimeout(PATIENCE_S)
-        while connection.read():
-            pass
-        seen[f"http {connection.buffer[9:12].decode() or 'none'}"] += 1
-        connection.socket.close()
-    return seen
-
-
-@attack
-def guessed_keys(target, scale):
-    """Calls of the API with keys that are none."""
-    seen = Counter()
-    connection = socket.create_connection(target, timeout=PATIENCE_S)
-    for n in range(300 * scale):
-        connection.sendall(
-            f"GET /v1/clients HTTP/1.1\r\nHost: {target[0]}:{target[1]}\r\n"
-            f"Authorization: Bearer {'x' * (n % 200)}\r\n\r\n".encode()
-        )
-        answer = connection.recv(65_536)
-        seen[f"http {answer[9:12].decode()}"] += 1
-    connection.close()
-    return seen
 
 
 def main(name, host, port, scale):

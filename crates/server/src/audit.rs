@@ -3,7 +3,7 @@
 //!
 //! The line is in the file before the action is answered. It has names and addresses, and no secret
 //! and no payload. What a caller sent is in it as JSON strings of at most [`TEXT_MAX`] bytes, so that
-//! it stays one line, whatever was sent.
+//! it stays one line, whatever was sent, and without what a terminal would obey.
 
 use crate::config;
 use crate::worker::Clock;
@@ -78,9 +78,16 @@ pub(crate) fn subject(body: &[u8]) -> Subject {
     let named = NAMES.into_iter().zip(object.members);
     let short = |text: &str| {
         let end = (0..=TEXT_MAX.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
-        text[..end.unwrap_or_default()].to_owned()
+        text[..end.unwrap_or_default()].chars().map(shown).collect::<String>()
     };
     named.filter_map(|(name, raw)| Some((name, short(&string(raw?)?)))).collect()
+}
+
+/// JSON escapes the controls of ASCII and no others, and a terminal that shows the line obeys some of
+/// those. No name that is good has one.
+fn shown(c: char) -> char {
+    let is_visible = c.is_ascii() || c.escape_debug().len() == 1;
+    if is_visible { c } else { char::REPLACEMENT_CHARACTER }
 }
 
 impl Audit {
@@ -182,6 +189,9 @@ mod tests {
         let subject = subject(body.as_bytes());
         assert_eq!(subject.keys().copied().collect::<Vec<_>>(), ["room", "user"]);
         assert_eq!(subject["user"].len(), TEXT_MAX);
+        let odd =
+            super::subject("{\"room\":\"\u{9b}2J\u{2028}\u{202e}é\u{85}\u{301}\"}".as_bytes());
+        assert_eq!(odd["room"], "\u{fffd}2J\u{fffd}\u{fffd}é\u{fffd}\u{fffd}");
         let record = Record { action: "kick", subject, status: Some(200), ..Record::default() };
         let line = String::from_utf8(line("now", &record)).unwrap();
         assert!(line.ends_with('\n') && line.lines().count() == 1);

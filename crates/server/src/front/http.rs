@@ -1,5 +1,6 @@
 //! One connection of the front: HTTP requests, until it ends or becomes a WebSocket.
 
+use super::patient::Patient;
 use super::stream::Socket;
 use super::upgrade::Handoff;
 use super::{Ends, Front, Limit};
@@ -36,13 +37,13 @@ pub(super) async fn serve<S: Socket>(
 ) {
     let handoff = Handoff::default();
     let head_time = until.saturating_duration_since(Instant::now());
-    let io = TokioIo::new(stream);
+    let io = TokioIo::new(Patient::new(stream, front.handshake_time));
     let ended = until_ended(front, io, ends, &mut stop, &handoff, head_time).await;
     if let Some(Err(error)) = ended {
         tracing::debug!(peer = %ends.peer, %error, "HTTP connection failed");
     }
     if let Some(upgrading) = handoff.take() {
-        upgrading.finish::<S>(front).await;
+        upgrading.finish::<Patient<S>>(front).await;
     }
 }
 

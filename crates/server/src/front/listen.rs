@@ -16,6 +16,8 @@ const BACKLOG: u32 = 4_096;
 /// How long to wait when there are no descriptors left. Every accept would fail at once, so without
 /// it the loop would spin; connections that end give theirs back.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// How often that is told: connections come and go meanwhile, and each could be a line.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Connections whose first request is read at the same time. When thousands come at once, the others
 /// wait without buffers: what a burst takes from the allocator stays with the process for long.
@@ -58,7 +60,7 @@ pub(crate) async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let loopback = listener.local_addr().is_ok_and(|addr| addr.ip().is_loopback());
-    let mut starved = false;
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             _ = stop.changed() => return,
@@ -66,13 +68,13 @@ pub(crate) async fn run(
         };
         match accepted {
             Ok((stream, peer)) => {
-                starved = false;
                 let ends = front.ends(peer, loopback, tls.is_some());
                 accept(&front, stream, ends, tls.as_ref(), &stop);
             }
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {
-                if !std::mem::replace(&mut starved, true) {
+                if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                    told = Some(Instant::now());
                     tracing::error!(%error, "cannot accept connections; trying on");
                 }
                 tokio::select! {

@@ -10,6 +10,7 @@ mod credentials;
 mod http;
 mod listen;
 pub(crate) mod origin;
+mod patient;
 mod proxies;
 mod refuse;
 mod stream;
@@ -73,7 +74,7 @@ pub(crate) struct Front {
     pub(crate) connections_max: usize,
     pub(crate) watermark: Watermark,
     pub(crate) http_connections_max: usize,
-    /// For the head of a request, and for its body.
+    /// For the head of a request, for its body, and for the peer to take some of the answer.
     pub(crate) handshake_time: Duration,
     /// To read a first request: [`listen::TURNS`] of them.
     pub(crate) turns: Semaphore,
