@@ -246,7 +246,8 @@ def test_who_did_what_is_on_record_in_log_and_file(start, connect, tmp_path, for
         {**by, "action": "kick", "room": "a", "user": records[4]["user"], "status": 400},
         {**by, "action": "kick", "status": 400},
     ]
-    assert odd.encode().startswith(records[4]["user"].encode())
+    # What turns the direction of a line is not shown; what JSON escapes is kept.
+    assert odd.replace("\u202e", "\ufffd").startswith(records[4]["user"])
     assert len(records[4]["user"].encode()) <= 128
     wait_until(lambda: server.log().count("groups/add") == 1, "the log")
     wait_until(lambda: server.log().count("status") >= 5, "all of the log")
