@@ -55,7 +55,7 @@ export function ConversationList(props: ConversationListProps) {
             >
               {icon}
               <span className={styles.name}>{name}</span>
-              <Count count={unread[key] ?? 0} />
+              <Count count={Object.hasOwn(unread, key) ? (unread[key] ?? 0) : 0} />
             </a>
             {!isKept && (
               <button
