@@ -1,5 +1,6 @@
 """Power loss: what was told of a durable room is on the disk, not merely on its way there."""
 
+import bisect
 import contextlib
 import http.client
 import json
@@ -148,7 +149,8 @@ def recorded(tmp_path_factory):
         load.close()
         if not last:
             server.stop()
-    asked.files["ticket-key"] = (directory / "data" / "ticket-key").read_bytes()
+    for name in ["ticket-key", "token-key"]:
+        asked.files[name] = (directory / "data" / name).read_bytes()
     events = server.events()
     claims = list(replies(events, server.port, asked))
     assert len(claims) > 10 * ROUNDS
@@ -225,3 +227,28 @@ def test_a_server_that_does_not_sync_is_found_out(recorded, left_out, found):
     report = Rehearsal(directory, "data", *run, leave_out).run(LOSSES, SEED, until=found)
     print(report, *report.wrong[-5:], sep="\n")
     assert any(found in wrong for wrong in report.wrong)
+
+
+def test_a_server_that_acknowledges_before_it_commits_is_found_out(recorded):
+    """The same run, but what was told after a commit was told as soon as it began to be written."""
+    directory, events, claims, asked = recorded
+    report = Rehearsal(directory, "data", events, list(hurried(events, claims)), asked)
+    report = report.run(LOSSES, SEED, until="ends with")
+    print(report, *report.wrong[-5:], sep="\n")
+    assert any("ends with" in wrong for wrong in report.wrong)
+
+
+def hurried(events, claims):
+    """Each claim as early as the first write of the commit that came before it."""
+    commits, begun = [], None
+    for number, (kind, call) in enumerate(events):
+        if not (call.file() or "").endswith("-wal"):
+            continue
+        if call.name.startswith("pwrite") and kind == "begin" and begun is None:
+            begun = number
+        elif call.name in ("fsync", "fdatasync") and kind == "end" and begun is not None:
+            commits.append((number, begun))
+            begun = None
+    for number, claim in claims:
+        place = bisect.bisect(commits, (number,)) - 1
+        yield (commits[place][1] if place >= 0 else number), claim
