@@ -100,7 +100,7 @@ test-web: web
 .PHONY: test-blackbox
 test-blackbox: debug ## The real binary, through its sockets.
 	@scripts/bootstrap python node
-	$(call ruff,tests) && $(call ruff,--config tests/ruff.toml scripts/sentences)
+	$(call ruff,tests) && $(call ruff,--config tests/ruff.toml scripts/sentences benches/tls.py)
 	$(PYTHON) -m pytest tests/blackbox
 
 .PHONY: test-crash
@@ -171,7 +171,7 @@ lint: ## Formatters and linters of all languages, nothing else.
 	cd $(SDK) && npm run --silent lint && npm run --silent typecheck
 	cd $(WEB) && npm run --silent lint && npm run --silent typecheck
 	cd tests/browser && node_modules/.bin/biome check .
-	$(call ruff,tests) && $(call ruff,--config tests/ruff.toml scripts/sentences)
+	$(call ruff,tests) && $(call ruff,--config tests/ruff.toml scripts/sentences benches/tls.py)
 	bash -n $(filter-out scripts/sentences,$(wildcard scripts/*)) .ci/run
 
 .PHONY: bench
@@ -184,6 +184,12 @@ bench: ## Measure against the bare baselines; keep the machine quiet.
 bench-codec: ## Measure reading and writing frames against other libraries; a quiet machine is not needed.
 	@scripts/bootstrap rust
 	cargo run --quiet --release --manifest-path benches/codec/Cargo.toml --target-dir $(TARGET)/codec
+
+.PHONY: bench-tls
+bench-tls: ## Measure what TLS costs beside plain connections; three minutes, keep the machine quiet.
+	@scripts/bootstrap rust python
+	cargo build $(LOCKED) --release --bin clarion
+	CLARION_BIN=$(abspath $(TARGET))/release/clarion $(PYTHON) benches/tls.py
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed here.
