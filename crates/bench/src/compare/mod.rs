@@ -296,7 +296,8 @@ impl Comparison {
     }
 }
 
-fn target(server: &Server) -> Target {
+/// Where its sessions begin.
+pub(crate) fn target(server: &Server) -> Target {
     Target {
         authority: server.address.to_string(),
         address: server.address,

@@ -19,8 +19,8 @@ use self::publishers::{Publishers, Shape};
 use crate::compare::pinning::Pinning;
 use crate::compare::server::{Clarion, Server, new_folder};
 use crate::compare::table::Samples;
+use crate::compare::target;
 use crate::error::{BenchError, Doing};
-use crate::handshake::Target;
 use crate::run::{Load, Schedule};
 
 /// What each contestant does before it is another's turn.
@@ -78,12 +78,7 @@ struct Figures {
 fn measure(args: &DurableArgs, shape: Shape) -> Result<(), BenchError> {
     let folder = Folder(new_folder()?);
     let server = start(args, &folder.0)?;
-    let url = Target {
-        authority: server.address.to_string(),
-        address: server.address,
-        path: "/ws".into(),
-    };
-    let mut publishers = Publishers::open(&url, shape)?;
+    let mut publishers = Publishers::open(&target(&server), shape)?;
     let mut bare = Bare::new(&folder.0, shape.rooms);
     let mut raw = Raw::new(&folder.0);
     let schedule = Schedule {
