@@ -2,8 +2,10 @@
 //! slow, full, torn and failing, and clients come back; and proof that a store that does not keep them
 //! is found.
 
+mod seeds;
+
 use clarion_engine::fault::Fault;
-use clarion_sim::{Plan, Sabotage, check, run};
+use clarion_sim::{Plan, Sabotage, run};
 use std::collections::BTreeSet;
 
 /// Seeds that `make test` runs. `CLARION_SIM_CRASHES=10000` runs more.
@@ -14,22 +16,7 @@ const SEEDS_TO_FIND: u64 = SEEDS;
 // [5.1.place] [5.1.order] [5.1.gap] [5.2.all] [5.2.seam] [5.3] [5.4.key] [5.5] [5.7.start] [5.7.resume] [5.8]
 #[test]
 fn promises_hold_although_nodes_are_killed_and_disks_fail() {
-    if let Some(plan) = std::env::var("CLARION_SIM").ok().and_then(|text| Plan::parse(&text)) {
-        run(&plan).unwrap_or_else(|violation| panic!("{violation}"));
-        return;
-    }
-    let seeds = std::env::var("CLARION_SIM_CRASHES").ok().and_then(|n| n.parse().ok());
-    let seeds = seeds.unwrap_or(SEEDS);
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-    std::thread::scope(|scope| {
-        for thread in 0..threads {
-            scope.spawn(move || {
-                for seed in (thread..seeds).step_by(threads as usize) {
-                    check(&Plan::crash(seed)).unwrap_or_else(|violation| panic!("{violation}"));
-                }
-            });
-        }
-    });
+    seeds::check_all("CLARION_SIM_CRASHES", SEEDS, Plan::crash);
 }
 
 /// Finds a planted bug and says after how many seeds and by what.

@@ -1,7 +1,9 @@
 //! The promises of the spec's section 5 on random histories, and proof that breaking them is seen.
 
+mod seeds;
+
 use clarion_engine::fault::{self, Fault};
-use clarion_sim::{Plan, check, run};
+use clarion_sim::{Plan, run};
 use std::collections::BTreeSet;
 
 /// Seeds that `make test` runs. `CLARION_SIM_SEEDS=100000` runs more.
@@ -13,22 +15,7 @@ const SEEDS_TO_FIND: u64 = SEEDS;
 // [5.8] [4.gap.epoch] [3.presence.repeats]
 #[test]
 fn promises_hold_on_random_histories() {
-    if let Some(plan) = std::env::var("CLARION_SIM").ok().and_then(|text| Plan::parse(&text)) {
-        run(&plan).unwrap_or_else(|violation| panic!("{violation}"));
-        return;
-    }
-    let seeds = std::env::var("CLARION_SIM_SEEDS").ok().and_then(|n| n.parse().ok());
-    let seeds = seeds.unwrap_or(SEEDS);
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-    std::thread::scope(|scope| {
-        for thread in 0..threads {
-            scope.spawn(move || {
-                for seed in (thread..seeds).step_by(threads as usize) {
-                    check(&Plan::new(seed)).unwrap_or_else(|violation| panic!("{violation}"));
-                }
-            });
-        }
-    });
+    seeds::check_all("CLARION_SIM_SEEDS", SEEDS, Plan::new);
 }
 
 #[test]
