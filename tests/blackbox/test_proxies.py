@@ -136,7 +136,9 @@ def test_a_proxy_that_does_not_say_it_is_cut_off(start, header):
     # One header was announced longer than it is: it is waited for, and no longer than for a head.
     with open_socket(server, source=PROXY) as sock:
         sock.sendall(header + f"{HEAD}\r\n".encode())
-        sock.shutdown(socket.SHUT_WR)
+        # By then the server may have cut it off.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionError):
             assert not sock.recv(65536).startswith(b"HTTP/1.1 101 ")
     assert server.api("/clients")["clients"] == []
