@@ -394,6 +394,14 @@ impl Shard {
         }
         let name = Some(room.as_str());
         let outbox_bytes = self.config.limits.outbox_bytes;
+        let outcome = match outcome {
+            // It asked twice, and in between the home forgot it for a newer connection of the session
+            // that is gone again.
+            Outcome::Joined(joined) if self.is_open(conn) && self.is_seated(conn, room) => {
+                self.stay(conn, room, &joined, now, fx)
+            }
+            outcome => outcome,
+        };
         match outcome {
             // A page may be a thousand times as long as what asked for it, and one read brings many
             // that ask; so whoever has an outbox full of them gets no more.

@@ -9,7 +9,7 @@ use crate::deflate::Form;
 use crate::effects::Effects;
 use crate::fault::Fault;
 use crate::id::{ConnId, ConnRef, Now};
-use crate::mail::{Frames, JoinBy, JoinOutcome, Mail};
+use crate::mail::{Frames, JoinBy, JoinOutcome, Mail, Outcome};
 use crate::presence::wire;
 use crate::shard::Shard;
 use crate::timers::Timer;
@@ -136,6 +136,23 @@ impl Shard {
         if server {
             self.settle_groups(conn, room, fx);
         }
+    }
+
+    /// A connection's join worked although it is seated: the seat serves on from where it is. Says
+    /// what came of the join.
+    pub(crate) fn stay(
+        &mut self,
+        conn: ConnId,
+        room: &RoomName,
+        outcome: &JoinOutcome,
+        now: Now,
+        fx: &mut impl Effects,
+    ) -> Outcome {
+        self.local_at(room, outcome.position.as_ref(), now, fx);
+        if outcome.by == JoinBy::Server {
+            self.settle_groups(conn, room, fx);
+        }
+        outcome.by.already()
     }
 
     /// Whether a connection is in a room.

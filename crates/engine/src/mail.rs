@@ -385,6 +385,17 @@ pub enum JoinBy {
     Server,
 }
 
+impl JoinBy {
+    /// What comes of it if the connection is in the room already.
+    pub(crate) fn already(self) -> Outcome {
+        match self {
+            // What the server wanted is so already; the client never asked.
+            Self::Server => Outcome::Count(0),
+            Self::Command | Self::Hello => Outcome::Refused(Refusal::already_joined()),
+        }
+    }
+}
+
 /// Sessions, by one of their two names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

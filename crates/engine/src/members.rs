@@ -81,12 +81,7 @@ impl Shard {
         if home.members.get(&client).is_some_and(|member| {
             member.conn == Some(*conn) || (member.binding > *binding && outranked)
         }) {
-            // What the server wanted is so already; the client never asked.
-            let outcome = match by {
-                JoinBy::Server => Outcome::Count(0),
-                JoinBy::Command | JoinBy::Hello => Outcome::Refused(Refusal::already_joined()),
-            };
-            return self.tell(asker(command), &command.room, outcome, fx);
+            return self.tell(asker(command), &command.room, by.already(), fx);
         }
         let limits = self.config.limits;
         let Some(home) = self.home(id) else { return };

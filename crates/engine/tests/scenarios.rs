@@ -90,6 +90,28 @@ fn a_ticket_resumes_the_client_id_and_the_older_connection_is_replaced() {
     assert_eq!(rig.hear(old), [json!({"closed": 4005})]);
 }
 
+// [3.resume.newer] [5.3]
+#[test]
+fn a_second_join_of_one_that_its_home_forgot_gives_it_no_second_seat() {
+    let mut rig = Rig::new(config());
+    for room in ["live/r", "r"] {
+        let publisher = rig.guest_in(room, &json!({}));
+        let (twice, heard) = rig.hello(&json!({"rooms": {room: {}}}));
+        publish(&mut rig, publisher, room, 1);
+        rig.forget(twice, &heard[0]["payload"]["client"], room);
+        publish(&mut rig, publisher, room, 2);
+        rig.hear(twice);
+        let reply = rig.ask(twice, "$join", &json!({}), &json!({"room": room}));
+        assert_eq!(reply["payload"]["name"], "already_joined");
+        publish(&mut rig, publisher, room, 3);
+        let heard = rig.hear(twice);
+        assert_eq!(heard.iter().filter(|message| message["payload"] == 3).count(), 1, "{heard:?}");
+        rig.hang_up(twice, 1000);
+        let reply = rig.ask(publisher, "$members", &json!({}), &json!({"room": room}));
+        assert_eq!(reply["payload"]["count"], 1);
+    }
+}
+
 // [3.ticket] [3.resume.forged]
 #[test]
 fn a_ticket_is_good_for_its_time_and_then_the_guest_decides() {

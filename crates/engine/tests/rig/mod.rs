@@ -11,8 +11,8 @@ use clarion_engine::effects::{
 };
 use clarion_engine::mail::{ApiAnswer, ApiRequest, ClientRow};
 use clarion_engine::permission::decide;
-use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
-use clarion_protocol::{Pattern, Publication, RoomName};
+use clarion_engine::{ApiId, ConnId, ConnRef, Endpoint, Mail, Now, Open, Shard, WorkerId};
+use clarion_protocol::{ClientId, Pattern, Publication, RoomName};
 use clarion_store::{Completion, LogLimits, MemoryStore, Request, StoreError};
 use clarion_websocket as websocket;
 use clarion_websocket::deflate::{Agreed, Pool};
@@ -315,6 +315,17 @@ impl Rig {
     /// The socket breaks.
     pub(crate) fn break_off(&mut self, client: Client) {
         self.shard.on_close(client.0, self.effects.now, &mut self.effects);
+        self.settle();
+    }
+
+    /// The home forgets a member, as it does when a newer connection of the session came and is gone
+    /// again, and this one has not heard of it yet.
+    pub(crate) fn forget(&mut self, client: Client, id: &Value, room: &str) {
+        let conn = ConnRef { worker: WorkerId(0), conn: client.0 };
+        let client = ClientId::parse(id.as_str().unwrap()).unwrap();
+        let room = RoomName::parse(room).unwrap();
+        let mail = Mail::Detach { room, client, conn, ended: true };
+        self.shard.on_mail(mail, self.effects.now, &mut self.effects);
         self.settle();
     }
 
