@@ -365,6 +365,10 @@ impl Shard {
         self.flush(id, fx);
         let Some(home) = self.home(id) else { return };
         let Position { epoch, offset } = position.clone();
+        if matches!(&home.log, Log::Open { epoch: before, .. } if *before != epoch) {
+            // What the user acknowledged was of a log that is gone.
+            home.acked = 0;
+        }
         home.log = Log::Open { epoch, head: offset };
         let name = home.name.clone();
         for subscriber in &mut home.workers {

@@ -111,6 +111,26 @@ fn nothing_is_missed_where_only_what_was_acknowledged_is_trimmed() {
     assert_eq!(joined(&heard)["recovered"], true);
 }
 
+// [3.join.inbox] [5.7.start]
+#[test]
+fn what_was_acknowledged_of_a_log_that_is_gone_says_nothing_of_the_next_one() {
+    let mut rig = Rig::new(config());
+    (1..=3).for_each(|n| send(&mut rig, "ada", n));
+    let (one, heard) = device(&mut rig, &json!({}));
+    let epoch = joined(&heard)["epoch"].clone();
+    ack(&mut rig, one, &epoch, 3);
+    // All of it was too old, say; the room is in use, and its next publication begins another log.
+    rig.effects.store.lose(&RoomName::parse("$user/ada").unwrap());
+    (4..=9).for_each(|n| send(&mut rig, "ada", n));
+    let (_, heard) = device(&mut rig, &json!({}));
+    assert_eq!(payloads(&heard), [4, 5, 6, 7, 8, 9]);
+    assert_eq!(joined(&heard)["from"], 1);
+    let epoch = joined(&heard)["epoch"].clone();
+    ack(&mut rig, one, &epoch, 2);
+    let (_, heard) = device(&mut rig, &json!({}));
+    assert_eq!(payloads(&heard), [6, 7, 8, 9]);
+}
+
 #[test]
 fn only_ones_own_room_is_acknowledged_and_a_guests_has_nothing_to() {
     let mut rig = Rig::new(config());
