@@ -736,7 +736,9 @@ impl Shard {
         }
         if matches!(connection.phase, Phase::Open | Phase::Echo) {
             due_us = due_us.min(if connection.ping_us > 0 {
-                connection.ping_us + heartbeat.timeout_ms * 1_000
+                // Its answer makes the next Ping due, which may be before the timeout.
+                let next_us = now.mono_us + heartbeat.interval_ms * 1_000;
+                next_us.min(connection.ping_us + heartbeat.timeout_ms * 1_000)
             } else {
                 connection.last_input_us + heartbeat.interval_ms * 1_000
             });

@@ -3,7 +3,7 @@
 mod compression;
 mod rig;
 
-use clarion_engine::config::{Access, Permissions};
+use clarion_engine::config::{Access, Heartbeat, Permissions};
 use clarion_engine::effects::Verdict;
 use rig::{Rig, config};
 use serde_json::{Value, json};
@@ -157,6 +157,24 @@ fn silence_is_pinged_then_closed_and_an_answer_is_a_round_trip_time() {
     assert_eq!(rig.rows()[0].rtt_us, Some(40_000));
     rig.pass(25_000);
     rig.pass(10_000);
+    assert_eq!(rig.hear(client), [json!("ping"), json!({"closed": 4201})]);
+}
+
+// [4.heartbeat]
+#[test]
+fn an_answered_ping_is_followed_by_the_next_though_the_timeout_is_longer_than_the_interval() {
+    let mut config = config();
+    config.heartbeat = Heartbeat { interval_ms: 1_000, timeout_ms: 10_000 };
+    let mut rig = Rig::new(config);
+    let client = rig.guest_in("a", &json!({}));
+    for _ in 0..3 {
+        rig.pass(1_000);
+        assert_eq!(rig.hear(client), [json!("ping")]);
+    }
+    rig.pass(1_000);
+    rig.pass(9_999);
+    assert!(rig.effects.closed.is_empty());
+    rig.pass(1);
     assert_eq!(rig.hear(client), [json!("ping"), json!({"closed": 4201})]);
 }
 
