@@ -13,7 +13,14 @@ class Client(Session):
     """A connection, with `$hello` said when it is made, unless told otherwise."""
 
     def __init__(
-        self, server, subprotocol=SUBPROTOCOL, path="/ws", say_hello=True, headers=None, **hello
+        self,
+        server,
+        subprotocol=SUBPROTOCOL,
+        path="/ws",
+        say_hello=True,
+        headers=None,
+        source=None,
+        **hello,
     ):
         super().__init__()
         # It wants to be a context manager; a test has several at once and ends them by name.
@@ -29,6 +36,7 @@ class Client(Session):
             open_timeout=PATIENCE_S,
             proxy=None,
             ssl=context(server.tls) if server.tls else None,
+            source_address=(source, 0) if source else None,
         )
         self.socket = self.stack.enter_context(connection)
         if subprotocol and say_hello:

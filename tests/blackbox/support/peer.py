@@ -61,6 +61,8 @@ class Peer(Session):
         self.can_read = threading.Event()
         self.can_read.set()
         self.answers = True
+        # Pings that came.
+        self.pings = 0
         # The code of the server's close frame, as soon as it was read.
         self.close_code = None
         self.writing = threading.Lock()
@@ -140,6 +142,7 @@ class Peer(Session):
                         self.close_code = struct.unpack("!H", payload[:2])[0] if payload else 1005
                         self.messages.put((CLOSE, payload))
                     elif opcode in (PING, PONG):
+                        self.pings += opcode == PING
                         continue
                     else:
                         message = payload if opcode else message + payload

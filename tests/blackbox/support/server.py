@@ -27,7 +27,15 @@ class Server:
     """
 
     def __init__(
-        self, directory, settings=None, args=(), env=None, echo=False, tls=None, wrapper=()
+        self,
+        directory,
+        settings=None,
+        args=(),
+        env=None,
+        echo=False,
+        tls=None,
+        wrapper=(),
+        source=None,
     ):
         self.directory = Path(directory)
         self.settings = settings or {}
@@ -40,6 +48,8 @@ class Server:
         self.port = None
         self.tls = tls
         self.tls_port = None
+        # Where requests come from, if not from the server's own address.
+        self.source = source
         self.api_key = API_KEY
         # What the process wrote to its standard error, over all its starts.
         self.log_path = self.directory / "server.log"
@@ -170,7 +180,10 @@ class Server:
 
     def exchange(self, method, path, key=None, body=None, headers=None):
         """Status, headers by their names in lower case, and body."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE_S)
+        source = (self.source, 0) if self.source else None
+        connection = http.client.HTTPConnection(
+            self.host, self.port, timeout=PATIENCE_S, source_address=source
+        )
         headers = dict(headers or {})
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
