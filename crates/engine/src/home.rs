@@ -235,18 +235,24 @@ impl Home {
         self.unmade().filter(|_| !self.offered)
     }
 
-    /// How a device without a position joins its user's room: from what the user acknowledged, or
-    /// from the oldest that is kept. Promise 7.
+    /// How a device joins its user's room. Without a position it begins behind what the user
+    /// acknowledged. With one that is not recovered it is given what is kept all the same, or the next
+    /// `$ack` would be about what nobody was given. Promise 7.
     pub(crate) fn inbox_join(&self, command: &RoomCommand) -> Option<Join> {
-        let What::Join { join: Join { after: None, last: None, .. }, by: JoinBy::Server } =
-            &command.what
+        let What::Join { join: Join { after, last: None, .. }, by: JoinBy::Server } = &command.what
         else {
             return None;
         };
         let RoomKind::User(_) = self.name.kind() else { return None };
-        let Position { epoch, .. } = self.position()?;
-        let after = Some(Position::new(epoch, self.acked));
-        Some(Join { after, last: Some(u32::MAX), members: false })
+        let Position { epoch, offset: head } = self.position()?;
+        let (after, last) = match after {
+            None => (Some(Position::new(epoch, self.acked)), u32::MAX),
+            Some(after) if after.epoch == epoch && after.offset <= head => {
+                (Some(after.clone()), u32::MAX)
+            }
+            Some(_) => (None, u32::try_from(head - self.acked).unwrap_or(u32::MAX)),
+        };
+        Some(Join { after, last: Some(last), members: false })
     }
 
     /// Members with a connection, a session left out.

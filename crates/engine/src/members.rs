@@ -44,7 +44,6 @@ impl Shard {
         }
         let mut command = Cow::Borrowed(command);
         if let Some(join) = home.inbox_join(&command) {
-            // A device without a position begins behind what the user acknowledged.
             command.to_mut().what = What::Join { join, by: JoinBy::Server };
         }
         let What::Join { join, .. } = &command.what else { return };

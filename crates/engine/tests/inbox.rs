@@ -131,6 +131,31 @@ fn what_was_acknowledged_of_a_log_that_is_gone_says_nothing_of_the_next_one() {
     assert_eq!(payloads(&heard), [6, 7, 8, 9]);
 }
 
+// [3.join.inbox-lost]
+#[test]
+fn a_device_whose_position_is_lost_is_given_what_is_kept() {
+    let mut config = config();
+    config.rooms[1].pattern = clarion_protocol::Pattern::parse("$user/*").unwrap();
+    let mut rig = Rig::new(config);
+    (1..=6).for_each(|n| send(&mut rig, "ada", n));
+    let (one, heard) = device(&mut rig, &json!({}));
+    let epoch = joined(&heard)["epoch"].clone();
+    ack(&mut rig, one, &epoch, 4);
+    // Behind what was trimmed, beyond the head, and of another log, as after a restart.
+    for (epoch, offset, from, wanted) in [
+        (&epoch, 1, 4, vec![4, 5, 6]),
+        (&epoch, 3, 4, vec![4, 5, 6]),
+        (&epoch, 9, 5, vec![5, 6]),
+        (&json!("before"), 2, 5, vec![5, 6]),
+    ] {
+        let position = json!({"$user/ada": {"after": {"epoch": epoch, "offset": offset}}});
+        let (_, heard) = device(&mut rig, &json!({"rooms": position}));
+        assert_eq!(payloads(&heard), wanted, "{position}");
+        assert_eq!(joined(&heard)["from"], from, "{position}");
+        assert_eq!(joined(&heard)["recovered"], offset == 3, "{position}");
+    }
+}
+
 #[test]
 fn only_ones_own_room_is_acknowledged_and_a_guests_has_nothing_to() {
     let mut rig = Rig::new(config());
