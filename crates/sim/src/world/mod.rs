@@ -1,21 +1,16 @@
 //! A run: workers, their sockets and mailboxes, the store and the clients, in one thread.
 
-use crate::client::{Client, Journal, LOGGED, Link, UNLOGGED};
-use crate::disk::Kept;
+use crate::client::{Client, Journal, Link, UNLOGGED};
 use crate::driver::Driver;
-use crate::journal::{self, Event, What, is_durable};
 use crate::plan::Plan;
 use crate::revoked::Revocation;
 use crate::rng::Rng;
-use crate::truth::{TruthStore, payload};
-use bytes::Bytes;
+use crate::truth::TruthStore;
 use clarion_engine::config::{
     Config, Deflate, Heartbeat, Limits, Presence, RoomRule, RoomSettings, Session, Unshared,
 };
-use clarion_engine::mail::{ApiAnswer, ApiRequest, Target};
-use clarion_engine::revoked::{Span, Subject};
-use clarion_engine::{ApiId, ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
-use clarion_protocol::{ClientId, Pattern, Publication, RoomName};
+use clarion_engine::{ConnId, Endpoint, Mail, Now, Open, Shard, WorkerId};
+use clarion_protocol::Pattern;
 use clarion_store::LogLimits;
 use clarion_websocket::deflate::{self, Pool};
 use clarion_websocket::handshake::Extension;
@@ -24,6 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+
+mod api;
+mod rest;
+
+use self::api::Call;
 
 /// Groups of the HTTP API.
 const GROUPS: [&str; 2] = ["g0", "g1"];
@@ -77,22 +77,6 @@ struct World {
     quiet: bool,
     /// What kinds of thing happened between workers.
     seen: BTreeSet<String>,
-}
-
-/// A request of the API, and what to think when it is answered.
-enum Call {
-    Publish {
-        room: String,
-        key: Option<String>,
-        payload: String,
-    },
-    Group {
-        key: (&'static str, String),
-        member: bool,
-    },
-    /// Its index.
-    Revoke(usize),
-    Other,
 }
 
 /// Workers of a process that starts.
@@ -263,55 +247,6 @@ impl World {
         self.regroup()
     }
 
-    /// Revocations that were kept hold as before, the others are gone.
-    fn rerevoke(&mut self) -> Result<(), String> {
-        let kept = self.truth.revocations().into_iter().map(|kept| {
-            let subject = Subject::parse(&kept.subject).expect("a shard revoked it");
-            (subject, Span { at_ms: kept.at_ms, until_ms: kept.until_ms })
-        });
-        let kept: Vec<_> = kept.collect();
-        for revocation in &mut self.revoked {
-            revocation.restarted(&kept, self.now.wall_ms, self.links.len())?;
-        }
-        for (shard, _) in &mut self.nodes {
-            for (subject, span) in &kept {
-                shard.restore_revocation(subject.clone(), *span);
-            }
-        }
-        Ok(())
-    }
-
-    /// What becomes of a request of the API that failed, or was never answered.
-    fn unanswered(&mut self, call: Call) {
-        match call {
-            Call::Publish { room, key: Some(key), payload } => {
-                self.again.push((room, key, payload));
-            }
-            Call::Group { key, .. } => {
-                self.grouped.insert(key, None);
-            }
-            Call::Publish { .. } | Call::Revoke(_) | Call::Other => {}
-        }
-    }
-
-    /// Groups that were durable are as they were, the others are gone.
-    fn regroup(&mut self) -> Result<(), String> {
-        let kept = if self.config.groups_durable { self.truth.groups() } else { Vec::new() };
-        for ((group, user), known) in &mut self.grouped {
-            let is_kept = kept.iter().any(|(of, who)| **of == **group && **who == **user);
-            let durable = self.config.groups_durable && !user.starts_with("guest:");
-            if durable && known.is_some_and(|known| known != is_kept) {
-                return Err(format!("section 4: {user} in {group} is {is_kept}, not {known:?}"));
-            }
-            *known = Some(is_kept);
-        }
-        for (group, user) in &kept {
-            let room = RoomName::group(group).expect("groups of the simulation are valid");
-            self.nodes.iter_mut().for_each(|(shard, _)| shard.restore_group(&room, user));
-        }
-        Ok(())
-    }
-
     /// The connection breaks; what was under way in both directions is lost.
     fn drop_link(&mut self, client: usize) {
         if let Some(link) = self.current(client) {
@@ -371,169 +306,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    fn publish_by_api(&mut self) {
-        let room = match self.rng.below(7) {
-            0 => "$all".to_owned(),
-            6 => format!("$group/{}", GROUPS[self.rng.below(GROUPS.len())]),
-            1 => format!("$user/u{}", self.rng.below(3)),
-            2 => match &self.clients[self.rng.below(self.clients.len())].client {
-                Some(client) => format!("$client/{client}"),
-                None => return,
-            },
-            3 => UNLOGGED.to_owned(),
-            n => LOGGED[n % LOGGED.len()].to_owned(),
-        };
-        self.post_api(&room);
-    }
-
-    fn publish_everywhere(&mut self) {
-        let users = (0..3).map(|user| format!("$user/u{user}"));
-        let groups = GROUPS.iter().map(|group| format!("$group/{group}"));
-        for room in LOGGED.into_iter().map(str::to_owned).chain(users).chain(groups) {
-            self.post_api(&room);
-        }
-    }
-
-    /// Makes somebody join or leave a room.
-    fn move_by_api(&mut self) {
-        let target = match &self.clients[self.rng.below(self.clients.len())] {
-            client if self.rng.chance(50) => {
-                Target::User(client.user.clone().unwrap_or_default().into())
-            }
-            Client { client: Some(client), .. } => {
-                Target::Client(ClientId::parse(client).expect("the server names clients validly"))
-            }
-            _ => return,
-        };
-        let name = match self.rng.below(4) {
-            0 => UNLOGGED,
-            n => LOGGED[n % LOGGED.len()],
-        };
-        let room = RoomName::parse(name).expect("rooms of the simulation are valid");
-        if self.rng.chance(50) {
-            self.call(0, ApiRequest::Kick { room, target });
-            return;
-        }
-        if self.plan.kills && is_durable(name) {
-            // It may come before the session's own join, whose position is of no use then. That is
-            // announced, but to the checker it is a log that does not give what it has.
-            return;
-        }
-        self.truth.drafted.insert(name.to_owned());
-        for worker in 0..self.nodes.len() {
-            self.call(worker, ApiRequest::Join { room: room.clone(), target: target.clone() });
-        }
-    }
-
-    /// Somebody is revoked, or brings another token.
-    fn revoke_or_refresh(&mut self, client: usize) {
-        let now_ms = self.now.wall_ms;
-        if self.rng.chance(50) {
-            let link = self.current(client).filter(|link| self.links[*link].welcomed);
-            if let Some(link) = link {
-                self.clients[client].refresh(&mut self.links[link], now_ms);
-            }
-            return;
-        }
-        let Client { user, client: id, .. } = &self.clients[client];
-        let Some(id) = id else { return };
-        let subject = match self.rng.below(3) {
-            0 => Subject::Client(ClientId::parse(id).expect("the server names clients validly")),
-            1 => Subject::User(user.clone().unwrap_or_else(|| format!("guest:{id}")).into()),
-            // The one it has, or the next.
-            _ => Subject::Token(self.clients[client].token_id(self.rng.below(2)).into()),
-        };
-        let until_ms = now_ms + 1 + self.rng.below(30_000) as u64;
-        let span = Span { at_ms: now_ms, until_ms };
-        let (index, workers) = (self.revoked.len(), self.nodes.len());
-        self.revoked.push(Revocation::new(subject.clone(), span, workers));
-        for worker in 0..workers {
-            let (subject, keep) = (subject.clone(), worker == 0);
-            let request = ApiRequest::Revoke { subject, span, keep };
-            self.call_for(worker, request, Call::Revoke(index));
-        }
-    }
-
-    /// Puts a user into a group, or takes it out.
-    fn group_by_api(&mut self) {
-        // The API promises no order of what is asked of two workers, so one is always asked.
-        let group = GROUPS[self.rng.below(GROUPS.len())];
-        let client = &self.clients[self.rng.below(self.clients.len())];
-        let user = match (&client.user, &client.client) {
-            (Some(user), _) => user.clone(),
-            (None, Some(client)) => format!("guest:{client}"),
-            (None, None) => return,
-        };
-        let member = self.rng.chance(60);
-        let key = (group, user.clone());
-        self.grouped.insert(key.clone(), None);
-        let request = ApiRequest::Group { group: group.into(), user: user.into(), member };
-        self.call_for(0, request, Call::Group { key, member });
-    }
-
-    fn ask_by_api(&mut self) {
-        let room = RoomName::parse(LOGGED[0]).expect("rooms of the simulation are valid");
-        let limit = self.rng.below(20);
-        let request = match self.rng.below(5) {
-            0 => ApiRequest::History { room, after: None, before: None, limit: limit as u32 },
-            1 => ApiRequest::Members { room, limit: Some(limit as u32), after: None },
-            2 => ApiRequest::Rooms { after: None, limit, pattern: None },
-            3 => ApiRequest::Clients { after: None, limit, room: Some(room), user: None },
-            _ => ApiRequest::GroupUsers { group: GROUPS[0].into(), after: None, limit },
-        };
-        let worker = self.rng.below(self.nodes.len());
-        self.call(worker, request);
-    }
-
-    fn call(&mut self, worker: usize, request: ApiRequest) {
-        self.call_for(worker, request, Call::Other);
-    }
-
-    fn call_for(&mut self, worker: usize, request: ApiRequest, call: Call) {
-        self.next_api += 1;
-        self.api.insert(self.next_api, call);
-        let (shard, driver) = &mut self.nodes[worker];
-        shard.on_mail(Mail::Api { api: ApiId(self.next_api), request }, self.now, driver);
-    }
-
-    fn post_api(&mut self, room: &str) {
-        let number = self.next_api + 1;
-        let payload = payload(u64::MAX >> 1, number, 20);
-        let logged = room != "$all" && room != UNLOGGED && !room.starts_with("$client/");
-        let key = (self.plan.kills && logged).then(|| format!("a{number}"));
-        self.say_by_api(room, key, payload);
-    }
-
-    /// Publishes what was not acknowledged once more.
-    fn repeat_by_api(&mut self) {
-        for (room, key, payload) in std::mem::take(&mut self.again) {
-            self.say_by_api(&room, Some(key), payload);
-        }
-    }
-
-    fn say_by_api(&mut self, room: &str, key: Option<String>, payload: String) {
-        self.note(What::Said { room: room.to_owned(), payload: payload.clone() });
-        let call =
-            Call::Publish { room: room.to_owned(), key: key.clone(), payload: payload.clone() };
-        let publication = Arc::new(Publication {
-            kind: "m".into(),
-            payload: Bytes::from(payload),
-            time_ms: self.now.wall_ms,
-            from: None,
-            key: key.map(String::into_boxed_str),
-        });
-        let room = RoomName::parse(room).expect("rooms of the simulation are valid");
-        let request =
-            ApiRequest::Publish { room, publication, ephemeral: false, principal: "k:sim".into() };
-        // Always to one worker: the API promises no order across workers.
-        self.call_for(0, request, call);
-    }
-
-    /// The API writes down, too, as one connection of each process.
-    fn note(&self, what: What) {
-        self.journal.borrow_mut().push(Event { link: usize::MAX - self.kills, what });
     }
 
     // Workers.
@@ -703,216 +475,9 @@ impl World {
             return Err(format!("promise 6: {} bytes are queued for one client", socket.queued));
         }
         for (api, answer) in std::mem::take(&mut driver.answers) {
-            let Some(call) = self.api.remove(&api.0) else {
-                return Err(format!("a second answer to {api:?}: {answer:?}"));
-            };
-            if let ApiAnswer::Published { position: Some(position), duplicate, .. } = &answer {
-                if let Call::Publish { room, key, payload } = call {
-                    self.note(What::Acked {
-                        room,
-                        key: key.map(|key| (String::new(), key)),
-                        payload,
-                        place: (position.epoch.as_str().to_owned(), position.offset),
-                        duplicate: *duplicate,
-                    });
-                }
-                if self.plan.kills {
-                    continue;
-                }
-                let known = self.truth.applied.keys();
-                let mut places = known.map(|(_, epoch, offset)| (epoch, *offset));
-                if !places.any(|place| place == (&position.epoch, position.offset)) {
-                    return Err("promise 3: acknowledged to the API, but not appended".into());
-                }
-            } else if let Call::Revoke(index) = call {
-                let refused = match answer {
-                    ApiAnswer::Refused(refusal) => Some(refusal.limit),
-                    _ => None,
-                };
-                self.seen.extend(refused.map(|limit| match limit {
-                    Some(_) => "one revocation too many".to_owned(),
-                    None => "a revocation that was not kept".to_owned(),
-                }));
-                let (workers, links) = (self.nodes.len(), self.links.len());
-                self.revoked[index].answered(refused, workers, links)?;
-            } else if let (ApiAnswer::Count(_), Call::Group { key, member }) = (&answer, &call) {
-                self.grouped.insert(key.clone(), Some(*member));
-            } else if matches!(answer, ApiAnswer::Refused(_)) {
-                self.unanswered(call);
-            }
+            self.answered(api, &answer)?;
         }
         Ok(())
-    }
-
-    // The end.
-
-    /// Lets everything finish, with nothing failing any more, and looks whether all is as promised.
-    fn come_to_rest(&mut self) -> Result<(), String> {
-        self.quiet = true;
-        self.truth.behave();
-        for (_, driver) in &mut self.nodes {
-            driver.late = false;
-        }
-        for link in &mut self.links {
-            link.deaf_until_us = 0;
-        }
-        if loses(&self.plan) {
-            // A publication everywhere tells the homes of whatever the store lost; until then members
-            // that were reading a lost log try again and again.
-            self.publish_everywhere();
-        }
-        // What the store kept and did not acknowledge is seen without that.
-        self.settle()?;
-        self.check_links()?;
-        if self.plan.kills {
-            // Whatever was acknowledged is on the disk, and all of it was.
-            self.kill()?;
-        }
-        // Who finds its token void comes with another; the next may be void as well, but not for ever.
-        for _ in 0..if self.plan.revokes { 10 } else { 1 } {
-            for client in 0..self.clients.len() {
-                if self.current(client).is_none() {
-                    self.connect(client);
-                }
-            }
-            self.repeat_by_api();
-            self.settle()?;
-        }
-        self.publish_everywhere();
-        self.settle()?;
-        if self.plan.kills {
-            self.check_journal()?;
-        }
-        if let Some((api, _)) = self.api.first_key_value() {
-            return Err(format!("request {api} of the API was never answered"));
-        }
-        self.check_links()?;
-        let mut sessions = BTreeSet::new();
-        for client in 0..self.clients.len() {
-            if self.current(client).is_none() {
-                let closed = self.clients[client].current.and_then(|link| self.links[link].closed);
-                return Err(format!("client {client} is not connected: {closed:?}"));
-            }
-            sessions.extend(self.clients[client].client.clone());
-        }
-        for (index, link) in self.links.iter().enumerate() {
-            let older = self.clients[link.owner].current != Some(index);
-            if older && !link.dead && link.closed.is_none() {
-                return Err(format!("link {index} was replaced and is still open"));
-            }
-        }
-        match sessions.len() == self.clients.len() {
-            true => Ok(()),
-            false => Err("two clients have one session".into()),
-        }
-    }
-
-    /// Looks whether all that anybody was told fits together and is kept.
-    fn check_journal(&mut self) -> Result<(), String> {
-        for (index, client) in self.clients.iter().enumerate() {
-            if let Some(unacked) = client.unacked.first() {
-                return Err(format!("client {index}: {unacked:?} was never acknowledged"));
-            }
-        }
-        if let Some(unacked) = self.again.first() {
-            return Err(format!("the API: {unacked:?} was never acknowledged"));
-        }
-        let users = (0..3).map(|user| format!("$user/u{user}"));
-        let groups = GROUPS.iter().map(|group| format!("$group/{group}"));
-        let rooms = LOGGED.into_iter().map(str::to_owned).chain(users).chain(groups);
-        let rooms: Vec<String> = rooms.filter(|room| is_durable(room)).collect();
-        let mut endings = BTreeMap::new();
-        for room in rooms {
-            let name = RoomName::parse(&room).expect("rooms of the simulation are valid");
-            endings.extend(self.truth.read(&name, true).map(|kept| (room, kept)));
-        }
-        journal::check(&self.journal.borrow(), &endings)
-    }
-
-    /// Looks at every client that is connected.
-    fn check_links(&mut self) -> Result<(), String> {
-        let links = (0..self.clients.len()).filter_map(|it| Some((it, self.current(it)?)));
-        let links: Vec<_> = links.collect();
-        links.into_iter().try_for_each(|(client, link)| self.check_link(client, link))
-    }
-
-    fn check_link(&mut self, client: usize, index: usize) -> Result<(), String> {
-        self.check_standing(index, false)?;
-        let link = &self.links[index];
-        if !link.welcomed {
-            return Err(format!("client {client} was never welcomed"));
-        }
-        if let Some((id, asked)) = link.asked.iter().next() {
-            return Err(format!("client {client}: {asked:?} ({id}) was never answered"));
-        }
-        if let Some(room) = link.wanted.keys().next() {
-            return Err(format!("promise 8: client {client} never heard of {room}"));
-        }
-        for group in GROUPS {
-            let owner = &self.clients[client];
-            let id = owner.client.clone().unwrap_or_default();
-            let user = owner.user.clone().unwrap_or_else(|| format!("guest:{id}"));
-            let wanted = self.grouped.get(&(group, user)).copied().unwrap_or(Some(false));
-            let Some(wanted) = wanted else { continue };
-            if wanted != link.joined.contains_key(&format!("$group/{group}")) {
-                return Err(format!("client {client}: to be in group {group}: {wanted}"));
-            }
-        }
-        for (room, joined) in &link.joined {
-            let Some((epoch, next)) = &joined.next else { continue };
-            let name = RoomName::parse(room).expect("rooms of the simulation are valid");
-            let kept = self.truth.read(&name, is_durable(room));
-            let Some(Kept { epoch: of, head, .. }) = kept else { continue };
-            if of != *epoch || *next != head + 1 {
-                return Err(format!(
-                    "promise 1: client {client} is at {next}@{epoch} in {room}, which ends with {head}@{of}"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Turns until nothing moves, with time going on a little.
-    fn settle(&mut self) -> Result<(), String> {
-        /// More than anything here takes.
-        const ROUNDS: usize = 5_000;
-        let mut still = 0;
-        for _ in 0..ROUNDS {
-            self.now.mono_us += 20_000;
-            self.now.wall_ms += 20;
-            for worker in 0..self.nodes.len() {
-                self.turn(worker)?;
-            }
-            for client in 0..self.clients.len() {
-                self.read_some(client)?;
-            }
-            still = if self.restless().is_none() { still + 1 } else { 0 };
-            // Long enough for what is tried again after a second.
-            if still > 60 {
-                return Ok(());
-            }
-        }
-        Err(format!("it never comes to rest: {}", self.restless().unwrap_or_default()))
-    }
-
-    /// What is still under way, if anything is.
-    fn restless(&self) -> Option<String> {
-        let link = |(index, link): (usize, &Link)| {
-            let heard = link.inbound.is_empty();
-            let said = link.closed.is_some() || link.outbound.is_empty();
-            (!(link.dead || heard && said)).then(|| format!("link {index} of {}", link.owner))
-        };
-        let driver = |(_, driver): &(Shard, Driver)| {
-            let mail = driver.outgoing.values().any(|mail| !mail.is_empty());
-            let mut sockets = driver.sockets.values();
-            let socket = sockets.find(|s| !s.queue.is_empty() || s.closing.is_some());
-            let late = !driver.late_answers.is_empty();
-            (mail || socket.is_some() || late)
-                .then(|| format!("worker {}: mail {mail}, late {late}, {socket:?}", driver.id.0))
-        };
-        let store = (!self.truth.is_idle()).then(|| "the store".to_owned());
-        let link = self.links.iter().enumerate().find_map(link);
-        link.or_else(|| self.nodes.iter().find_map(driver)).or(store)
     }
 }
 
