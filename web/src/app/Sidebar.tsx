@@ -8,8 +8,8 @@ import { JoinRoom } from '../features/rooms/JoinRoom.tsx';
 import { recentRooms } from '../features/rooms/recent-rooms.ts';
 import { isGroup, roomTitle } from '../features/rooms/room-name.ts';
 import { Avatar } from '../shared/Avatar.tsx';
-import { plural } from '../shared/format.ts';
 import { InboxIcon, KeyboardIcon, Logo, PeopleIcon } from '../shared/icons.tsx';
+import { UnreadCount } from '../shared/UnreadCount.tsx';
 import { seedOf } from '../shared/user-name.ts';
 import { direct } from './chat.ts';
 import { go, INBOX, linkTo } from './route.ts';
@@ -48,14 +48,7 @@ export function Sidebar({ current, onPick, onLeave, onMe, onHelp }: SidebarProps
       >
         <InboxIcon />
         <span className={styles.label}>Inbox</span>
-        {waiting > 0 && (
-          <>
-            <span className={styles.count} aria-hidden="true">
-              {waiting > 99 ? '99+' : waiting}
-            </span>
-            <span className="visually-hidden">, {plural(waiting, 'unread message')}</span>
-          </>
-        )}
+        <UnreadCount count={waiting} />
       </a>
       <ConversationList
         {...list}

@@ -2,6 +2,7 @@ import { useClient, useConnection, useStore } from '@clarion/client/react';
 import { useMemo, useRef } from 'react';
 import { Avatar } from '../../shared/Avatar.tsx';
 import { formatDay, formatMoment, formatTime, plural } from '../../shared/format.ts';
+import { UnreadCount } from '../../shared/UnreadCount.tsx';
 import { useRoving } from '../../shared/use-roving.ts';
 import { seedOf, userName } from '../../shared/user-name.ts';
 import { directRoom } from './chat-room.ts';
@@ -154,14 +155,7 @@ function Line({ line, count }: { line: Summary; count: number }) {
         <time dateTime={new Date(time).toISOString()} title={formatMoment(time)}>
           {day === 'Today' ? formatTime(time) : day}
         </time>
-        {count > 0 && (
-          <>
-            <span className={styles.count} aria-hidden="true">
-              {count > 99 ? '99+' : count}
-            </span>
-            <span className="visually-hidden">, {plural(count, 'unread message')}</span>
-          </>
-        )}
+        <UnreadCount count={count} />
       </span>
     </>
   );

@@ -1,6 +1,6 @@
 import type { ReactNode } from 'react';
-import { plural } from '../../shared/format.ts';
 import { CloseIcon } from '../../shared/icons.tsx';
+import { UnreadCount } from '../../shared/UnreadCount.tsx';
 import { useRoving } from '../../shared/use-roving.ts';
 import styles from './ConversationList.module.css';
 
@@ -55,7 +55,7 @@ export function ConversationList(props: ConversationListProps) {
             >
               {icon}
               <span className={styles.name}>{name}</span>
-              <Count count={Object.hasOwn(unread, key) ? (unread[key] ?? 0) : 0} />
+              <UnreadCount count={Object.hasOwn(unread, key) ? (unread[key] ?? 0) : 0} />
             </a>
             {!isKept && (
               <button
@@ -73,17 +73,5 @@ export function ConversationList(props: ConversationListProps) {
         ))}
       </ul>
     </nav>
-  );
-}
-
-function Count({ count }: { count: number }) {
-  if (count === 0) return null;
-  return (
-    <>
-      <span className={styles.count} aria-hidden="true">
-        {count > 99 ? '99+' : count}
-      </span>
-      <span className="visually-hidden">, {plural(count, 'unread message')}</span>
-    </>
   );
 }
