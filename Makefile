@@ -55,7 +55,7 @@ run: build ## Build the web application and the server, and start it on http://l
 build: ## The release binary, web application included: target/release/clarion.
 	@scripts/bootstrap rust node
 	@$(MAKE) web
-	cargo build $(LOCKED) --release --bin clarion
+	cargo build $(LOCKED) --release -p clarion-server --bin clarion
 
 # The server embeds what is in web/dist when it is compiled.
 .PHONY: web
@@ -177,7 +177,7 @@ lint: ## Formatters and linters of all languages, nothing else.
 .PHONY: bench
 bench: ## Measure against the bare baselines; keep the machine quiet.
 	@scripts/bootstrap rust
-	cargo build $(LOCKED) --release --bin clarion
+	cargo build $(LOCKED) --release -p clarion-server --bin clarion
 	$(TARGET)/release/clarion bench compare --clarion $(TARGET)/release/clarion
 
 .PHONY: bench-codec
@@ -188,7 +188,7 @@ bench-codec: ## Measure reading and writing frames against other libraries; a qu
 .PHONY: bench-tls
 bench-tls: ## Measure what TLS costs beside plain connections; three minutes, keep the machine quiet.
 	@scripts/bootstrap rust python
-	cargo build $(LOCKED) --release --bin clarion
+	cargo build $(LOCKED) --release -p clarion-server --bin clarion
 	CLARION_BIN=$(abspath $(TARGET))/release/clarion $(PYTHON) benches/tls.py
 
 .PHONY: clean
