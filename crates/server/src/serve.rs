@@ -262,7 +262,9 @@ fn open_store(
             workers.post_all(WorkerId(to), completions.into_iter().map(Mail::Stored).collect());
         }
     };
-    let store = SqliteStore::start(Options::new(&settings.data_dir), sink);
+    let wal_pages = (settings.limits.wal_bytes / 4_096) as u64;
+    let options = Options { wal_pages, ..Options::new(&settings.data_dir) };
+    let store = SqliteStore::start(options, sink);
     let store = Arc::new(store.map_err(|error| error.to_string())?);
     let ask = |request| {
         store.submit(AT_START, request);

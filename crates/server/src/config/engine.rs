@@ -145,6 +145,7 @@ impl Default for Limits {
             graces: engine.graces,
             page: engine.page,
             log_bytes: engine.log_bytes,
+            wal_bytes: 16 << 20,
             homes: engine.homes,
             group_users: engine.group_users,
             revocations: engine.revocations,

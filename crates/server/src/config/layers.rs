@@ -259,6 +259,7 @@ mod tests {
             ("[deflate]\nthreshold_bytes = -1", "deflate.threshold_bytes"),
             ("[limits]\nexempt = ['10.0.0.0/40']", "limits.exempt[0]"),
             ("[limits]\nconnections_per_ip = -1", "limits.connections_per_ip"),
+            ("[limits]\nwal_bytes = 4096", "limits.wal_bytes"),
             ("[audit]\nfile_bytes = 1", "audit.file_bytes"),
             ("[bans]\nduration = '0s'", "bans.duration"),
             ("[proxies]\ntrusted = ['here']", "proxies.trusted[0]"),

@@ -99,6 +99,8 @@ pub(crate) struct Limits {
     pub(crate) graces: usize,
     pub(crate) page: u32,
     pub(crate) log_bytes: usize,
+    /// The store's write-ahead log; over it, it is copied into the file.
+    pub(crate) wal_bytes: usize,
     pub(crate) homes: usize,
     pub(crate) group_users: usize,
     pub(crate) revocations: usize,
@@ -541,6 +543,7 @@ impl Settings {
             ("limits.members", limits.members, 1),
             ("limits.page", limits.page as usize, 1),
             ("limits.log_bytes", limits.log_bytes, 1 << 20),
+            ("limits.wal_bytes", limits.wal_bytes, 1 << 16),
             ("limits.homes", limits.homes, 1),
             ("limits.echo_message_bytes", limits.echo_message_bytes, 125),
             ("limits.echo_fragments", limits.echo_fragments as usize, 1),
