@@ -7,8 +7,10 @@ import json
 import os
 import random
 import shutil
+import sys
 import threading
 import urllib.parse
+from collections import defaultdict
 
 import pytest
 
@@ -17,6 +19,7 @@ from power.claims import Asked, compact, replies
 from power.rehearsal import Rehearsal
 from support.client import Client
 from support.server import PATIENCE_S, Server
+from support.tokens import own_token
 
 # How many power losses are rehearsed of a healthy run, and of what it does; `make power` has more.
 LOSSES = int(os.environ.get("CLARION_POWER_LOSSES", "800"))
@@ -28,9 +31,15 @@ SETTINGS = {
     "rooms": [
         {"match": "kept/**", "log": "durable"},
         {"match": "short/**", "log": "durable", "size": 10},
+        {"match": "$user/*", "log": "durable"},
     ],
-    "limits": {"publish_per_s": 0, "commands_per_s": 0, "bytes_per_s": 0},
+    "limits": {
+        **{"publish_per_s": 0, "commands_per_s": 0, "bytes_per_s": 0},
+        # So short that it is copied into the file again and again, while publishers wait.
+        "wal_bytes": 256 << 10,
+    },
 }
+INBOX = "$user/ada"
 ROOMS = ["kept/a", "kept/b", "kept/c", "short/a", "short/b"]
 
 
@@ -50,11 +59,12 @@ class Load:
         self.clients = [Client(server) for _ in range(3)]
         for room in ROOMS[1::2]:
             self.clients[0].join(room)
+        self.device = Client(server, token=own_token(server, INBOX.removeprefix("$user/")))
 
     def close(self):
         for call in self.calls:
             call.close()
-        for client in self.clients:
+        for client in [*self.clients, self.device]:
             # The server may be gone.
             with contextlib.suppress(OSError):
                 client.drop()
@@ -70,12 +80,13 @@ class Load:
     def round(self):
         """Everything that is asked for in it has been answered when it returns."""
         asked = self.ask()
-        self.same_key_twice_at_once()
+        self.same_key_twice_at_once(self.rng.choice(ROOMS[:2]))
+        self.same_key_twice_at_once(INBOX)
         for client, request in asked:
             client.answer(request)
 
     def ask(self):
-        asked = []
+        asked = self.acknowledge()
         for client in self.clients:
             for _ in range(self.rng.randrange(1, 10)):
                 room, payload, key = self.rng.choice(ROOMS), self.payload(), None
@@ -89,9 +100,22 @@ class Load:
                 asked.append((client, request))
         return asked
 
-    def same_key_twice_at_once(self):
+    def acknowledge(self):
+        """The device acknowledges something that it has, not always more than before."""
+        self.device.fence()
+        heard = [each["metadata"] for each in self.device.inbox if each["type"] == "m"]
+        if not heard:
+            return []
+        newest = self.rng.choice(heard[-3:])
+        position = {name: newest[name] for name in ("epoch", "offset")}
+        request = f"ack-{self.number()}"
+        self.asked.acks[request] = (INBOX, position["offset"])
+        self.device.ask("$ack", position, room=INBOX, id=request)
+        return [(self.device, request)]
+
+    def same_key_twice_at_once(self, room):
         """Two calls of the API, with one key and different payloads: one of them comes first."""
-        room, key = self.rng.choice(ROOMS[:2]), f"h{self.number()}"
+        key = f"h{self.number()}"
         threads = []
         for call in self.calls:
             payload = self.payload()
@@ -154,7 +178,28 @@ def recorded(tmp_path_factory):
     events = server.events()
     claims = list(replies(events, server.port, asked))
     assert len(claims) > 10 * ROUNDS
+    assert len(checkpoints(events)) > ROUNDS // 4
     return directory, events, claims, asked
+
+
+def checkpoints(events):
+    """From the first write into the file to the write-ahead log's being begun anew, if somebody was
+    answered on the same connection both before and after."""
+    answers, first, found = defaultdict(list), None, []
+    for number, (kind, call) in enumerate(events):
+        file = call.file() or ""
+        if kind == "begin" and file.startswith("TCP"):
+            answers[file].append(number)
+        elif call.name == "pwrite64" and file.endswith("/clarion.db"):
+            first = first or number
+        elif call.name == "pwrite64" and file.endswith("-wal") and call.number(0) == 0 and first:
+            found.append(range(first, number))
+            first = None
+    return [
+        each
+        for each in found
+        if any(there[0] < each.start and each.stop < there[-1] for there in answers.values())
+    ]
 
 
 # [5.3] [5.4.key]
@@ -183,8 +228,9 @@ class Visits:
         server = Server(self.directory / str(self.count), SETTINGS)
         shutil.copytree(left, server.directory / "data")
         server.start()
-        for room in ROOMS:
+        for room in [*ROOMS, INBOX]:
             self.read(server, room, said)
+        self.begin(server, said)
         for (room, key), offset in said.keys.items():
             # Those of the API, which are not of a session that is gone.
             if key.startswith("h") and self.duplicates < self.count // self.every * 5:
@@ -193,6 +239,15 @@ class Visits:
                 assert (answer["offset"], answer.get("duplicate")) == (offset, True)
                 self.duplicates += 1
         server.stop()
+
+    def begin(self, server, said):
+        """A device without a position begins behind what its user acknowledged."""
+        device = Client(server, token=own_token(server))
+        server.api("/v1/publish", {"type": "last", "payload": None, "metadata": {"room": INBOX}})
+        device.push("last", INBOX)
+        heard = [each["metadata"]["offset"] for each in device.inbox if each["type"] == "m"]
+        assert min(heard, default=sys.maxsize) > said.acked.get(INBOX, 0)
+        device.drop()
 
     def read(self, server, room, said):
         query = {"room": room, "limit": 1000}
@@ -211,7 +266,12 @@ class Visits:
 
 @pytest.mark.parametrize(
     ("left_out", "found"),
-    [("data", "ends with"), ("write-ahead log", "ends with"), ("names", "ticket-key")],
+    [
+        ("files", "ends with"),
+        ("clarion.db-wal", "ends with"),
+        ("checkpoints", "damaged"),
+        ("directories", "ticket-key"),
+    ],
 )
 def test_a_server_that_does_not_sync_is_found_out(recorded, left_out, found):
     """As with `synchronous=OFF`, and with less: publications are lost that somebody was told of."""
@@ -219,23 +279,26 @@ def test_a_server_that_does_not_sync_is_found_out(recorded, left_out, found):
     def leave_out(call):
         if call.name not in ("fsync", "fdatasync"):
             return False
-        if left_out == "write-ahead log":
-            return call.file().endswith("-wal")
-        return os.path.isdir(call.file()) == (left_out == "names")
+        if left_out == "checkpoints":
+            return any(call is each for each in copying)
+        kind = "directories" if os.path.isdir(call.file()) else "files"
+        return left_out in (kind, os.path.basename(call.file()))
 
     directory, *run = recorded
+    copying = [run[0][at][1] for each in checkpoints(run[0]) for at in each]
     report = Rehearsal(directory, "data", *run, leave_out).run(LOSSES, SEED, until=found)
     print(report, *report.wrong[-5:], sep="\n")
     assert any(found in wrong for wrong in report.wrong)
 
 
-def test_a_server_that_acknowledges_before_it_commits_is_found_out(recorded):
+@pytest.mark.parametrize("found", ["ends with", "was acknowledged up to"])
+def test_a_server_that_acknowledges_before_it_commits_is_found_out(recorded, found):
     """The same run, but what was told after a commit was told as soon as it began to be written."""
     directory, events, claims, asked = recorded
     report = Rehearsal(directory, "data", events, list(hurried(events, claims)), asked)
-    report = report.run(LOSSES, SEED, until="ends with")
+    report = report.run(LOSSES, SEED, until=found)
     print(report, *report.wrong[-5:], sep="\n")
-    assert any("ends with" in wrong for wrong in report.wrong)
+    assert any(found in wrong for wrong in report.wrong)
 
 
 def hurried(events, claims):

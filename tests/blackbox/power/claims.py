@@ -23,6 +23,8 @@ class Asked:
 
     # By the id of the command.
     commands: dict = field(default_factory=dict)
+    # By the id of a `$ack`: room and offset.
+    acks: dict = field(default_factory=dict)
     # By the port of a client's connection, in order: what was published over HTTP.
     calls: dict = field(default_factory=lambda: defaultdict(list))
     # Payload: the room and the key that it was for.
@@ -62,6 +64,10 @@ class Said:
             payloads = same
         self.places[room, offset] = (epoch, payloads)
         return None
+
+    def ack(self, room, offset):
+        """That a user has everything up to there was answered. It only moves forward."""
+        self.acked[room] = max(offset, self.acked.get(room, 0))
 
 
 # What was said on sockets
@@ -126,6 +132,8 @@ class Stream:
             yield lambda said: said.files.update(self.asked.files)
         elif message["type"] == "$reply" and metadata.get("id") in self.asked.commands:
             yield acknowledged(self.asked, self.asked.commands[metadata["id"]], payload)
+        elif message["type"] == "$reply" and metadata.get("id") in self.asked.acks:
+            yield lambda said: said.ack(*self.asked.acks[metadata["id"]])
         elif not message["type"].startswith("$") and "offset" in metadata:
             text = compact(payload)
             place = (metadata["room"], metadata["epoch"], metadata["offset"], {text})
@@ -218,7 +226,7 @@ def broken(said, found, asked):
             wrong.append(f"key {key} in {room} is at {found.keys.get((room, key))}, not {offset}")
     for room, offset in said.acked.items():
         if room not in found.rooms or found.rooms[room][3] < offset:
-            wrong.append(f"{room} was acknowledged up to {offset}")
+            wrong.append(f"{room} was acknowledged up to {offset}, and is not")
     # What nobody was told of may be there or not, but not anyhow.
     used = {}
     for (room, offset), (payload, key) in found.places.items():

@@ -7,7 +7,7 @@ Only what was synced is certain:
   written several times may stand as after any of them. A file that grew may be as long as that and
   hold zeros or anything at all where nothing arrived.
 - A name is in its directory once the directory was synced. Before, each name may be as it was after
-  any of the changes made to it since.
+  any of the changes made to it since. A rename is there as a whole or not at all.
 - What is cut off by `ftruncate` may be there still, and then nothing that was written
   afterwards is.
 
@@ -118,34 +118,39 @@ class Directory:
     def __init__(self):
         self.names = {}
         self.synced = {}
-        # Changes since: number, name, and what it names then, or None.
+        # Changes since: a call's number, and what names stand for then, or None.
         self.pending = []
 
-    def set(self, name, node, serial):
-        self.pending.append((serial, name, node))
-        if node is None:
-            self.names.pop(name, None)
-        else:
-            self.names[name] = node
+    def set(self, change, serial):
+        self.pending.append((serial, change))
+        self.names = present({**self.names, **change})
 
     def sync(self, ended):
-        for serial, name, node in self.pending:
+        for serial, change in self.pending:
             if serial in ended:
-                self.synced[name] = node
+                self.synced.update(change)
         self.pending = [change for change in self.pending if change[0] not in ended]
 
     def left(self, mode, rng):
         names = dict(self.synced)
-        changes = defaultdict(list)
-        for _, name, node in self.pending:
-            changes[name].append(node)
-        for name, nodes in changes.items():
-            if mode == "none":
-                continue
-            count = len(nodes) if mode == "all" else rng.randrange(len(nodes) + 1)
-            if count:
-                names[name] = nodes[count - 1]
-        return {name: node for name, node in names.items() if node is not None}
+        for changes in self.independent() if mode != "none" else ():
+            count = len(changes) if mode == "all" else rng.randrange(len(changes) + 1)
+            for change in changes[:count]:
+                names.update(change)
+        return present(names)
+
+    def independent(self):
+        """The changes, in lists that have no name in common: a rename ties two names together."""
+        apart = []
+        for _, change in self.pending:
+            tied = [other for other in apart if any(change.keys() & each for each in other)]
+            apart = [other for other in apart if other not in tied]
+            apart.append([*(each for other in tied for each in other), change])
+        return apart
+
+
+def present(names):
+    return {name: node for name, node in names.items() if node is not None}
 
 
 @dataclass(frozen=True)
@@ -224,11 +229,12 @@ class Disk:
         self._set(os.path.join(base, new), lambda: node, serial)
 
     def _rename(self, call, serial):
-        old, new = (name.decode() for name in call.strings())
-        node = self.node(old)
-        self._remove(old, serial)
-        self._remove(new, serial)
-        self._set(new, lambda: node, serial)
+        old, new = (self._place(name.decode()) for name in call.strings())
+        if not (old or new):
+            return
+        (parent, was), (into, name) = old, new
+        assert into is parent, "a rename between directories is not modelled"
+        self._change(parent, {was: None, name: parent.names[was]}, serial)
 
     def _unlink(self, call, serial):
         self._remove(call.strings()[0].decode(), serial)
@@ -281,17 +287,25 @@ class Disk:
             node = node.names.get(part) if isinstance(node, Directory) else None
         return node
 
-    def _set(self, path, make, serial):
+    def _place(self, path):
+        """The directory that a path's last name is in, and that name."""
         parts = self._parts(path)
-        if parts and (parent := self.node(os.path.dirname(path))) and parts[-1] not in parent.names:
-            parent.set(parts[-1], make(), serial)
-            self.version += 1
+        parent = self.node(os.path.dirname(path)) if parts else None
+        return (parent, parts[-1]) if parent else None
+
+    def _set(self, path, make, serial):
+        place = self._place(path)
+        if place and place[1] not in place[0].names:
+            self._change(place[0], {place[1]: make()}, serial)
 
     def _remove(self, path, serial):
-        parts = self._parts(path)
-        if parts and (parent := self.node(os.path.dirname(path))) and parts[-1] in parent.names:
-            parent.set(parts[-1], None, serial)
-            self.version += 1
+        place = self._place(path)
+        if place and place[1] in place[0].names:
+            self._change(place[0], {place[1]: None}, serial)
+
+    def _change(self, directory, change, serial):
+        directory.set(change, serial)
+        self.version += 1
 
     def _write_at(self, call, at, serial):
         node = self.node(call.file())
