@@ -21,7 +21,7 @@ from support.tokens import key_settings
 
 HERE = Path(__file__).parent
 MIB = 1 << 20
-# What a server may keep of an attack: pages that are half used, and tables that do not shrink.
+# What a server may keep of an attack: pages that are half used, and tables that are not yet swept.
 SLACK = 12 * MIB
 SETTINGS = {
     "limits": {

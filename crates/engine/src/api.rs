@@ -126,7 +126,7 @@ impl Shard {
     ) -> Vec<ClientRow> {
         /// Rooms shown of one connection.
         const ROOMS_MAX: usize = 100;
-        let room = room.map(|room| self.local_by_name.get(room).copied());
+        let room = room.map(|room| self.locals.find(room));
         let mut found: Vec<(ClientId, u32)> = Vec::new();
         for (conn, connection) in self.each_open() {
             let Some(sender) = &connection.sender else { continue };
@@ -145,8 +145,7 @@ impl Shard {
         let row = |(client, index): (ClientId, u32)| {
             let connection = self.connections[index as usize].as_deref()?;
             let conn = ConnId { index, generation: connection.generation };
-            let name =
-                |m: &crate::connection::Membership| self.locals[m.local as usize].name.clone();
+            let name = |m: &crate::connection::Membership| self.locals[m.local].name.clone();
             Some(ClientRow {
                 client,
                 user: connection.sender.as_ref()?.user.clone().unwrap_or_default(),

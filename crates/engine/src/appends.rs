@@ -1,13 +1,10 @@
 //! The appends of a room that its store has not answered.
 
 use crate::home::PendingAppend;
-use clarion_store::Key;
+use clarion_store::{Key, Shrink};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
-
-/// A map that was emptied keeps room for so many keys.
-const KEPT_COUNT: usize = 16;
 
 /// Oldest first, and by their idempotency keys; bounded by what connections may have under way.
 ///
@@ -58,10 +55,13 @@ impl Appends {
             self.keyed.remove(key);
         }
         self.taken += 1;
-        if self.keyed.is_empty() {
-            self.keyed.shrink_to(KEPT_COUNT);
-        }
         Some(append)
+    }
+
+    /// Gives back what appends left that are done.
+    pub(crate) fn shrink(&mut self) {
+        self.queue.shrink();
+        self.keyed.shrink();
     }
 }
 

@@ -461,7 +461,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         if !self.planted.is(crate::fault::Fault::DeliveryAfterLeave)
-            && let Some(local) = self.local_by_name.get(room).copied()
+            && let Some(local) = self.locals.find(room)
         {
             self.vacate(conn, local);
         }

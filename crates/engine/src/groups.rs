@@ -16,7 +16,7 @@ use crate::mail::{JoinBy, Mail, Origin, Outcome, RoomCommand, Target, What};
 use crate::room::asker;
 use crate::shard::Shard;
 use clarion_protocol::{ErrorName, Join, LeftReason, Refusal, RoomKind, RoomName};
-use clarion_store::{Request, StoreError};
+use clarion_store::{Request, Shrink, StoreError};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +51,12 @@ impl Groups {
             adding: 0,
             requests: 0,
         }
+    }
+
+    /// Gives back what users left that are in no group any more.
+    pub(crate) fn shrink(&mut self) {
+        self.by_user.shrink();
+        self.storing.shrink();
     }
 
     /// The rooms of a user's groups, ascending.
@@ -259,7 +265,7 @@ impl Shard {
     /// The groups' rooms that the session is seated in.
     fn groups_in(&mut self, conn: ConnId) -> BTreeSet<RoomName> {
         let rooms = self.connection(conn).map(|connection| connection.rooms.clone());
-        let names = rooms.into_iter().flatten().map(|m| self.locals[m.local as usize].name.clone());
+        let names = rooms.into_iter().flatten().map(|m| self.locals[m.local].name.clone());
         names.filter(|name| matches!(name.kind(), RoomKind::Group(_))).collect()
     }
 

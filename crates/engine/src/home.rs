@@ -11,7 +11,7 @@ use crate::presence::Changes;
 use clarion_protocol::{
     ClientId, CommandId, Epoch, Join, Offset, Position, Publication, RoomKind, RoomName, Sender,
 };
-use clarion_store::Key;
+use clarion_store::{Key, Shrink};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, VecDeque};
@@ -367,6 +367,15 @@ impl Home {
             }
         }
         Some(member)
+    }
+
+    /// Gives back what members and requests left that are gone.
+    pub(crate) fn shrink(&mut self) {
+        self.users.shrink();
+        self.appends.shrink();
+        self.acks.shrink();
+        self.reads.shrink();
+        self.busy.shrink();
     }
 
     /// Nobody is here and nothing is under way: the log alone is worth keeping, and the store does.

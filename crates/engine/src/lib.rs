@@ -32,6 +32,7 @@ pub mod permission;
 mod presence;
 pub mod revoked;
 mod room;
+mod rooms;
 mod router;
 mod session;
 mod shard;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use clarion_protocol::{
     CommandId, Epoch, Gap, GapReason, Joined, LeftReason, Offset, Position, Reply, RoomName, codec,
 };
-use clarion_store::Page;
+use clarion_store::{Page, Shrink};
 use clarion_websocket::{Opcode, frame};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -80,7 +80,7 @@ enum Pace {
 
 impl Shard {
     fn find_local(&self, room: &RoomName) -> Option<u32> {
-        self.local_by_name.get(room).copied()
+        self.locals.find(room)
     }
 
     /// A connection's join worked: seat it, answer, and send what is to be replayed.
@@ -163,7 +163,7 @@ impl Shard {
 
     /// Who of this worker is in a room.
     pub(crate) fn members_here(&self, room: &RoomName) -> Vec<ConnId> {
-        let local = self.find_local(room).and_then(|local| self.locals.get(local as usize));
+        let local = self.find_local(room).and_then(|local| self.locals.get(local));
         local.map(Local::everybody).unwrap_or_default()
     }
 
@@ -178,7 +178,7 @@ impl Shard {
         let local = match self.find_local(room) {
             Some(local) => local,
             None => {
-                let index = self.locals.insert(Local {
+                let new = Local {
                     name: room.clone(),
                     epoch: position.map(|position| position.epoch.clone()),
                     delivered: position.map_or(0, |position| position.offset),
@@ -186,9 +186,8 @@ impl Shard {
                     behind: Vec::new(),
                     fetching: HashMap::with_hasher(self.router.hasher()),
                     watchers: 0,
-                });
-                self.local_by_name.insert(room.clone(), index as u32);
-                index as u32
+                };
+                self.locals.insert(room.clone(), new)
             }
         };
         // Others in the slot may have been forgotten by the home, and deliveries with them.
@@ -208,7 +207,7 @@ impl Shard {
         after: Option<Offset>,
     ) {
         let form = self.form(conn);
-        let Some(room) = self.locals.get_mut(local as usize) else { return };
+        let Some(room) = self.locals.get_mut(local) else { return };
         let seat = match after {
             None => {
                 room.live.push(Live { conn, form });
@@ -237,11 +236,11 @@ impl Shard {
         };
         let membership = connection.rooms.swap_remove(at);
         self.unseat(local, membership.seat);
-        let Some(room) = self.locals.get_mut(local as usize) else { return };
+        let Some(room) = self.locals.get_mut(local) else { return };
         room.watchers -= u32::from(membership.watch);
         if room.live.is_empty() && room.behind.is_empty() {
-            let room = self.locals.remove(local as usize);
-            self.local_by_name.remove(&room.name);
+            let name = room.name.clone();
+            self.locals.remove(&name);
         }
     }
 
@@ -266,7 +265,7 @@ impl Shard {
 
     /// Removes a seat from its table; the one that takes its place there is told.
     fn unseat(&mut self, local: u32, seat: Seat) {
-        let Some(room) = self.locals.get_mut(local as usize) else { return };
+        let Some(room) = self.locals.get_mut(local) else { return };
         let moved = match seat {
             Seat::Live(slot) => {
                 room.live.swap_remove(slot as usize);
@@ -288,7 +287,7 @@ impl Shard {
         let memberships = self.connection(conn).map(|c| c.rooms.clone()).unwrap_or_default();
         for membership in memberships {
             let Seat::Live(slot) = membership.seat else { continue };
-            let room = self.locals.get_mut(membership.local as usize);
+            let room = self.locals.get_mut(membership.local);
             if let Some(live) = room.and_then(|room| room.live.get_mut(slot as usize)) {
                 live.form = Form::Nothing;
             }
@@ -305,7 +304,7 @@ impl Shard {
         let Seat::Behind(slot) = self.connection(conn)?.membership(local)?.seat else {
             return None;
         };
-        self.locals.get_mut(local as usize)?.behind.get_mut(slot as usize)
+        self.locals.get_mut(local)?.behind.get_mut(slot as usize)
     }
 
     /// Publications came for the live members.
@@ -324,7 +323,7 @@ impl Shard {
         // Mail keeps order, so this changes nothing unless something was lost on the way.
         self.skip(local, Some(Position::new(epoch, first - 1)), now, fx);
         let bound = self.config.limits.outbox_bytes;
-        let Some(room) = self.locals.get_mut(local as usize) else { return };
+        let Some(room) = self.locals.get_mut(local) else { return };
         let before = std::mem::replace(&mut room.delivered, last);
         let (mut full, mut own) = (Vec::new(), Vec::new());
         let (mut sent, mut bytes) = (0, 0);
@@ -370,7 +369,7 @@ impl Shard {
         };
         let seat = membership.seat;
         self.unseat(local, seat);
-        let Some(room) = self.locals.get_mut(local as usize) else { return };
+        let Some(room) = self.locals.get_mut(local) else { return };
         room.behind.push(Behind { conn, after, pace });
         let slot = room.behind.len() as u32 - 1;
         self.set_seat(conn, local, Seat::Behind(slot));
@@ -383,7 +382,7 @@ impl Shard {
         let seat = membership.seat;
         self.unseat(local, seat);
         let form = self.form(conn);
-        let Some(room) = self.locals.get_mut(local as usize) else { return };
+        let Some(room) = self.locals.get_mut(local) else { return };
         room.live.push(Live { conn, form });
         let slot = room.live.len() as u32 - 1;
         self.set_seat(conn, local, Seat::Live(slot));
@@ -393,7 +392,7 @@ impl Shard {
     pub(crate) fn advance(&mut self, conn: ConnId, local: u32, now: Now, fx: &mut impl Effects) {
         let low = self.config.limits.outbox_bytes / 2;
         let Some(after) = self.behind(conn, local).map(|behind| behind.after) else { return };
-        let Some(room) = self.locals.get(local as usize) else { return };
+        let Some(room) = self.locals.get(local) else { return };
         let pace = if after == room.delivered {
             return self.go_live(conn, local);
         } else if after > room.delivered {
@@ -415,7 +414,7 @@ impl Shard {
 
     fn fetch(&mut self, conn: ConnId, local: u32, after: Offset, fx: &mut impl Effects) {
         let worker = self.id;
-        let Some(room) = self.locals.get_mut(local as usize) else { return };
+        let Some(room) = self.locals.get_mut(local) else { return };
         let Some(epoch) = room.epoch.clone() else { return };
         let waiting = room.fetching.entry(after).or_default();
         waiting.push(conn);
@@ -436,7 +435,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let Some(local) = self.find_local(room) else { return };
-        let Some(room) = self.locals.get_mut(local as usize) else { return };
+        let Some(room) = self.locals.get_mut(local) else { return };
         let waiting = room.fetching.remove(&after).unwrap_or_default();
         let page = page.filter(|page| Some(&page.standing.epoch) == room.epoch.as_ref());
         let mut encoded = None;
@@ -473,7 +472,7 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         let Some(mut after) = self.behind(conn, local).map(|behind| behind.after) else { return };
-        let Some(room) = self.locals.get(local as usize) else { return };
+        let Some(room) = self.locals.get(local) else { return };
         let name = room.name.clone();
         let standing = &page.standing;
         if standing.first > after + 1 {
@@ -548,7 +547,7 @@ impl Shard {
     }
 
     fn skip(&mut self, local: u32, position: Option<Position>, now: Now, fx: &mut impl Effects) {
-        let Some(room) = self.locals.get_mut(local as usize) else { return };
+        let Some(room) = self.locals.get_mut(local) else { return };
         let Some(position) = position else {
             let (name, members) = (room.name.clone(), room.everybody());
             let gap = Gap { reason: GapReason::Slow, position: None, from: None, to: None };
@@ -566,7 +565,7 @@ impl Shard {
         if same_log {
             for Live { conn, .. } in std::mem::take(&mut room.live) {
                 // The table is empty now, so the seat in it need not be given back.
-                let Some(room) = self.locals.get_mut(local as usize) else { return };
+                let Some(room) = self.locals.get_mut(local) else { return };
                 room.behind.push(Behind { conn, after: before, pace: Pace::Retry });
                 let slot = room.behind.len() as u32 - 1;
                 self.set_seat(conn, local, Seat::Behind(slot));
@@ -613,7 +612,7 @@ impl Shard {
             (self.open_connections(), None)
         } else {
             let Some(local) = self.find_local(room) else { return };
-            (self.locals[local as usize].everybody(), Some(local))
+            (self.locals[local].everybody(), Some(local))
         };
         for conn in members {
             if except == Some(conn) || self.form(conn) == Form::Nothing {
@@ -625,7 +624,7 @@ impl Shard {
                 self.send_frames(conn, &frame, now, fx);
                 continue;
             }
-            let logged = local.is_some_and(|local| self.locals[local as usize].epoch.is_some());
+            let logged = local.is_some_and(|local| self.locals[local].epoch.is_some());
             let Some(connection) = self.connection(conn) else { continue };
             match local {
                 None => connection.lost_all = true,
@@ -651,7 +650,7 @@ impl Shard {
     ) {
         let bound = self.config.limits.outbox_bytes;
         let Some(local) = self.find_local(room) else { return };
-        for conn in self.locals[local as usize].everybody() {
+        for conn in self.locals[local].everybody() {
             let Some(membership) = self.connection(conn).and_then(|c| c.membership(local)) else {
                 continue;
             };
@@ -704,7 +703,7 @@ impl Shard {
             (membership.lost, membership.stale) = (false, false);
         }
         for membership in memberships {
-            let Some(room) = self.locals.get(membership.local as usize) else { continue };
+            let Some(room) = self.locals.get(membership.local) else { continue };
             let room = room.name.clone();
             if membership.stale {
                 let (home, conn) = (self.router.room_home(&room), ConnRef { worker, conn });
@@ -728,7 +727,7 @@ impl Shard {
     /// How many publications a connection is behind, over all its rooms.
     pub(crate) fn lag(&self, memberships: &[Membership]) -> u64 {
         let lag = |membership: &Membership| {
-            let room = self.locals.get(membership.local as usize)?;
+            let room = self.locals.get(membership.local)?;
             let Seat::Behind(slot) = membership.seat else { return None };
             Some(room.delivered.saturating_sub(room.behind.get(slot as usize)?.after))
         };
@@ -766,6 +765,13 @@ impl Shard {
 }
 
 impl Local {
+    /// Gives back what members left that are gone.
+    pub(crate) fn shrink(&mut self) {
+        self.live.shrink();
+        self.behind.shrink();
+        self.fetching.shrink();
+    }
+
     fn everybody(&self) -> Vec<ConnId> {
         let live = self.live.iter().map(|live| live.conn);
         live.chain(self.behind.iter().map(|behind| behind.conn)).collect()

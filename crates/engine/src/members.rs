@@ -320,8 +320,8 @@ impl Shard {
             return;
         }
         let is_meant = |member: &Member| member.conn.is_none() && meant(&member.sender);
-        let of_home = |(index, home): (usize, &Home)| {
-            let id = HomeId { index: index as u32, generation: home.generation };
+        let of_home = |(index, home): (u32, &Home)| {
+            let id = HomeId { index, generation: home.generation };
             let meant = home.members.iter().filter(|(_, member)| is_meant(member));
             meant.map(|(client, member)| (id, *client, member.binding)).collect::<Vec<_>>()
         };

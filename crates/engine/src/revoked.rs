@@ -130,6 +130,13 @@ impl Revoked {
         })
     }
 
+    /// Forgets those that are over.
+    pub(crate) fn sweep(&mut self, now: Now) {
+        // Somewhat late: by the time in a revocation that comes now, they may not be over, and all
+        // workers have to count them alike.
+        self.forget(now.wall_ms.saturating_sub(LATE_MS));
+    }
+
     fn forget(&mut self, now_ms: u64) {
         if self.first_over_ms <= now_ms {
             self.by_subject.retain(|_, span| span.until_ms > now_ms);
@@ -162,13 +169,6 @@ impl Revoked {
 }
 
 impl Shard {
-    /// Forgets revocations that are over. Call it now and then.
-    pub fn sweep_revoked(&mut self, now: Now) {
-        // Somewhat late: by the time in a revocation that comes now, they may not be over, and all
-        // workers have to count them alike.
-        self.revoked.forget(now.wall_ms.saturating_sub(LATE_MS));
-    }
-
     /// The API revokes. With `keep` the store is asked to keep it, and the answer waits for that.
     pub(crate) fn revoke(
         &mut self,

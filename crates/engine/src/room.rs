@@ -64,9 +64,8 @@ impl Shard {
         let settings = self.config.room(room);
         let (logged, durable) = (settings.log.is_some(), settings.durable);
         let home = Home::new(room.clone(), self.home_generation, settings, &self.router.hasher());
-        let index = self.homes.insert(home) as u32;
+        let index = self.homes.insert(room.clone(), home);
         let id = HomeId { index, generation: self.home_generation };
-        self.home_by_name.insert(room.clone(), index);
         if logged {
             let fresh = new_epoch(fx);
             let open = Request::Open { token: token(id), room: room.clone(), fresh };
@@ -154,7 +153,7 @@ impl Shard {
         let What::Publish { publication, ephemeral, echo, principal, at_us } = command.what else {
             return;
         };
-        let Some(home) = self.homes.get(id.index as usize) else { return };
+        let Some(home) = self.homes.get(id.index) else { return };
         let room = home.name.clone();
         let limit = self.config.limits.delivery_bytes;
         if delivered_bytes(&room, &publication) > limit {
@@ -309,7 +308,7 @@ impl Shard {
         at_us: u64,
         fx: &mut impl Effects,
     ) {
-        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Some(home) = self.homes.get_mut(id.index) else { return };
         let Log::Open { epoch, head } = &home.log else { return };
         if appended.epoch == *epoch && appended.offset <= *head {
             // It was found there already after an outcome was unknown; members read it.
@@ -320,7 +319,7 @@ impl Shard {
             let position = Position::new(appended.epoch.clone(), appended.offset - 1);
             self.move_to(id, &position, fx);
         }
-        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Some(home) = self.homes.get_mut(id.index) else { return };
         let Log::Open { epoch, head } = &mut home.log else { return };
         *head = appended.offset;
         if home.workers.is_empty() {
@@ -352,7 +351,7 @@ impl Shard {
     /// A repeated key may be the first that is heard of its place: what came of the publication
     /// before was never known, and members have to read it.
     fn reach(&mut self, id: HomeId, appended: &Appended, fx: &mut impl Effects) {
-        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Some(home) = self.homes.get_mut(id.index) else { return };
         let Log::Open { epoch, head } = &home.log else { return };
         if appended.epoch != *epoch || appended.offset > *head {
             let position = Position::new(appended.epoch.clone(), appended.offset);
@@ -389,14 +388,14 @@ impl Shard {
         fx: &mut impl Effects,
     ) {
         self.counters.publications += 1;
-        let Some(home) = self.homes.get(id.index as usize) else { return };
+        let Some(home) = self.homes.get(id.index) else { return };
         let (room, taken) = (home.name.clone(), home.has_takers());
         let frame =
             self.frame(|out| codec::json::publication(out, room.as_str(), None, publication));
         let frame = self.frames(frame, taken);
         let bound = self.config.limits.mailbox_bytes;
         let own = self.id;
-        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Some(home) = self.homes.get_mut(id.index) else { return };
         for subscriber in &mut home.workers {
             let to = subscriber.worker;
             if subscriber.skipped || (to != own && fx.mail_queued(to) > bound) {
@@ -491,14 +490,14 @@ impl Shard {
     pub(crate) fn flush(&mut self, id: HomeId, fx: &mut impl Effects) {
         let bound = self.config.limits.mailbox_bytes;
         let own = self.id;
-        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Some(home) = self.homes.get_mut(id.index) else { return };
         if home.generation != id.generation || home.batch.frames.is_empty() {
             return;
         }
         let taken = home.has_takers();
         let batch = std::mem::take(&mut home.batch);
         let frames = self.frames(Bytes::from(batch.frames), taken);
-        let Some(home) = self.homes.get_mut(id.index as usize) else { return };
+        let Some(home) = self.homes.get_mut(id.index) else { return };
         let Log::Open { epoch, .. } = &home.log else { return };
         for subscriber in &mut home.workers {
             let to = subscriber.worker;
@@ -556,19 +555,18 @@ impl Shard {
     // The table of homes.
 
     pub(crate) fn find_home(&self, room: &RoomName) -> Option<HomeId> {
-        let index = *self.home_by_name.get(room)?;
-        let generation = self.homes.get(index as usize)?.generation;
+        let index = self.homes.find(room)?;
+        let generation = self.homes.get(index)?.generation;
         Some(HomeId { index, generation })
     }
 
     pub(crate) fn home(&mut self, id: HomeId) -> Option<&mut Home> {
-        self.homes.get_mut(id.index as usize).filter(|home| home.generation == id.generation)
+        self.homes.get_mut(id.index).filter(|home| home.generation == id.generation)
     }
 
     pub(crate) fn drop_home(&mut self, id: HomeId) {
-        if self.home(id).is_some() {
-            let home = self.homes.remove(id.index as usize);
-            self.home_by_name.remove(&home.name);
+        if let Some(name) = self.home(id).map(|home| home.name.clone()) {
+            self.homes.remove(&name);
         }
     }
 

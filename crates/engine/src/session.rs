@@ -391,7 +391,7 @@ impl Shard {
     fn chosen_rooms(&mut self, conn: ConnId) -> Vec<RoomName> {
         let rooms = self.connection(conn).map(|connection| connection.rooms.clone());
         let chosen = rooms.into_iter().flatten().filter(|membership| !membership.server);
-        chosen.map(|membership| self.locals[membership.local as usize].name.clone()).collect()
+        chosen.map(|membership| self.locals[membership.local].name.clone()).collect()
     }
 
     fn on_refreshed(

@@ -17,17 +17,18 @@ use crate::id::{ConnId, ConnRef, Now, WorkerId};
 use crate::local::Local;
 use crate::mail::{Mail, Origin};
 use crate::revoked::Revoked;
+use crate::rooms::Rooms;
 use crate::router::Router;
 use crate::session::Binding;
 use crate::ticket::Tickets;
 use crate::timers::{HomeId, Timer, Timers};
 use bytes::Bytes;
 use clarion_protocol::{ClientId, ErrorName, Refusal, RoomName, close, codec};
+use clarion_store::Shrink;
 use clarion_websocket::deflate::{Agreed, Pool};
 use clarion_websocket::{self as websocket, CloseCode, Event, Opcode, ProtocolError, frame};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use slab::Slab;
 use std::sync::Arc;
 
 /// How long before its token expires a client is asked for a new one: spec section 4, `$refresh`.
@@ -47,11 +48,9 @@ pub struct Shard {
     /// By `ConnId::index`; as long as the highest index in use demands.
     pub(crate) connections: Vec<Option<Box<Connection>>>,
     /// Rooms with members on this worker.
-    pub(crate) locals: Slab<Local>,
-    pub(crate) local_by_name: HashMap<RoomName, u32, FixedState>,
+    pub(crate) locals: Rooms<Local>,
     /// Rooms whose home this is; at most `limits.homes`.
-    pub(crate) homes: Slab<Home>,
-    pub(crate) home_by_name: HashMap<RoomName, u32, FixedState>,
+    pub(crate) homes: Rooms<Home>,
     pub(crate) home_generation: u32,
     /// Homes with something to post at the end of the turn.
     pub(crate) dirty_homes: Vec<HomeId>,
@@ -96,10 +95,8 @@ impl Shard {
             tickets: Tickets::new(&config.ticket_key),
             planted: Planted::default(),
             connections: Vec::new(),
-            locals: Slab::new(),
-            local_by_name: HashMap::with_hasher(hasher.clone()),
-            homes: Slab::new(),
-            home_by_name: HashMap::with_hasher(hasher.clone()),
+            locals: Rooms::new(hasher.clone()),
+            homes: Rooms::new(hasher.clone()),
             home_generation: 0,
             dirty_homes: Vec::new(),
             skipped: Vec::new(),
@@ -311,7 +308,7 @@ impl Shard {
         let at = ConnRef { worker: self.id, conn };
         if let Some(client) = session.and_then(|sender| sender.client) {
             for membership in rooms {
-                let room = self.locals[membership.local as usize].name.clone();
+                let room = self.locals[membership.local].name.clone();
                 self.vacate(conn, membership.local);
                 let home = self.router.room_home(&room);
                 fx.post(home, Mail::Detach { room, client, conn: at, ended });
@@ -416,6 +413,17 @@ impl Shard {
         }
     }
 
+    /// Forgets revocations that are over, and gives back what a burst left in the tables. Call it now
+    /// and then.
+    pub fn sweep(&mut self, now: Now) {
+        self.revoked.sweep(now);
+        self.locals.shrink(Local::shrink);
+        self.homes.shrink(Home::shrink);
+        self.sessions.shrink();
+        self.groups.shrink();
+        self.timers.shrink();
+    }
+
     /// Totals and gauges of this moment.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -451,7 +459,7 @@ impl Shard {
     /// Whether a room's home is here and in use, so that its log must not be forgotten.
     #[must_use]
     pub fn is_home(&self, room: &RoomName) -> bool {
-        self.home_by_name.contains_key(room)
+        self.homes.find(room).is_some()
     }
 
     // The table of connections.

@@ -3,6 +3,7 @@
 use crate::id::ConnId;
 use crate::mail::RoomCommand;
 use clarion_protocol::ClientId;
+use clarion_store::Shrink;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
@@ -77,6 +78,11 @@ impl Timers {
 
     pub(crate) fn next_us(&self) -> Option<u64> {
         self.heap.peek().map(|Reverse((due_us, _, _))| *due_us)
+    }
+
+    /// Gives back what timers left that were due.
+    pub(crate) fn shrink(&mut self) {
+        self.heap.shrink();
     }
 
     /// Takes the next timer that is due.

@@ -28,6 +28,7 @@ mod completion;
 pub mod conformance;
 mod memory;
 mod request;
+mod shrink;
 mod sizes;
 
 pub use completion::{
@@ -35,6 +36,7 @@ pub use completion::{
 };
 pub use memory::MemoryStore;
 pub use request::{Key, LogLimits, Range, Request, weight};
+pub use shrink::Shrink;
 
 /// An adapter, as whoever has a thread for it drives it.
 ///

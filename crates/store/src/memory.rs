@@ -4,6 +4,7 @@
 //! thing that keeps the contract.
 
 use crate::request::weight;
+use crate::shrink::Shrink;
 use crate::sizes::{Counted, KEY_BYTES, LOG_BYTES, PUBLICATION_BYTES, Sizes};
 use crate::{
     Appended, Completion, Groups, Key, LogLimits, Page, Range, Request, Revocation, Revocations,
@@ -159,7 +160,7 @@ impl MemoryStore {
         }
     }
 
-    /// Forgets logs in which everything is too old. Call it now and then.
+    /// Forgets logs in which everything is too old, and gives back what a burst left. Call it now and then.
     ///
     /// A log that is forgotten starts again with a new epoch. `in_use` keeps those whose room is
     /// open, since the engine knows their epoch.
@@ -169,6 +170,9 @@ impl MemoryStore {
             log.trim_age(now_ms);
             log.forget_keys(now_ms);
             let kept = !log.kept.is_empty() || !log.keys.is_empty() || in_use(room);
+            log.kept.shrink();
+            log.keys.shrink();
+            log.keys_by_age.shrink();
             let bytes = log.held();
             if kept {
                 sizes.note(room, &mut log.counted, bytes, false, now_ms);
@@ -177,6 +181,7 @@ impl MemoryStore {
             }
             kept
         });
+        self.logs.shrink();
         self.revoked.retain(|_, (_, until_ms)| *until_ms > now_ms);
     }
 

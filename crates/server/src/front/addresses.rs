@@ -11,6 +11,7 @@
 use super::Limit;
 use crate::config::{Bans, Limits};
 use crate::worker::Clock;
+use clarion_store::Shrink;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -271,9 +272,7 @@ impl Table {
         self.swept_us = now_us;
         let within_us = rules.bans.within_us();
         self.entries.retain(|_, entry| !entry.is_settled(now_us, within_us));
-        if self.entries.len() < self.entries.capacity() / 4 {
-            self.entries.shrink_to_fit();
-        }
+        self.entries.shrink();
     }
 }
 

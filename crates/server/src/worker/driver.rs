@@ -16,7 +16,7 @@ use bytes::Bytes;
 use clarion_engine::effects::{AuthOutcome, Credentials, Question, Verdict};
 use clarion_engine::mail::ApiAnswer;
 use clarion_engine::{ApiId, Config, ConnId, Effects, Mail, Now, WorkerId, permission};
-use clarion_store::{MemoryStore, Request};
+use clarion_store::{MemoryStore, Request, Shrink};
 use clarion_store_sqlite::SqliteStore;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -171,9 +171,13 @@ impl Driver {
         }
     }
 
-    /// Forgets logs in which everything is too old.
-    pub(crate) fn sweep_store(&mut self, in_use: impl Fn(&clarion_protocol::RoomName) -> bool) {
+    /// Forgets logs in which everything is too old, and gives back what a burst left.
+    pub(crate) fn sweep(&mut self, in_use: impl Fn(&clarion_protocol::RoomName) -> bool) {
         self.store.sweep(self.now.wall_ms, in_use);
+        self.flushing.shrink();
+        self.lingering.shrink();
+        self.admissions.shrink();
+        self.outgoing.shrink();
         self.meter.logs_hold(self.store.bytes(), self.store.squeezed());
     }
 

@@ -9,6 +9,7 @@
 use super::doorbell::Doorbell;
 use super::meter::Meter;
 use clarion_engine::{Mail, WorkerId};
+use clarion_store::Shrink;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -128,6 +129,11 @@ impl Outgoing {
         if !self.waiting.contains(&to) {
             self.waiting.push(to);
         }
+    }
+
+    /// Gives back what a turn with much mail left.
+    pub(crate) fn shrink(&mut self) {
+        self.gathered.iter_mut().for_each(|gathered| gathered.mail.shrink());
     }
 
     /// Hands over the mail of this turn.

@@ -384,9 +384,9 @@ impl Worker {
         }
         if self.sweep_at <= now.mono_us {
             self.sweep_at = now.mono_us + SWEEP_US;
-            self.shard.sweep_revoked(now);
+            self.shard.sweep(now);
             let shard = &self.shard;
-            self.driver.sweep_store(|room| shard.is_home(room));
+            self.driver.sweep(|room| shard.is_home(room));
         }
     }
 
