@@ -440,11 +440,13 @@ def deaf_members(target, scale):
 def slow_frames(target, scale):
     """Frames that come by the byte."""
     connections = hostiles(target, 100)
+    # Nothing is wrong with what has come of it, so that nobody is closed for that.
+    frame = encode(TEXT, b"{" * 60_000)
     for connection in connections:
-        connection.send(encode(TEXT, b"{" * 60_000)[:100])
-    for _ in range(20 * scale):
+        connection.send(frame[:100])
+    for n in range(100, 100 + 20 * scale):
         for connection in connections:
-            connection.send(b"x")
+            connection.send(frame[n : n + 1])
         time.sleep(0.02)
     for connection in connections:
         connection.drop()
