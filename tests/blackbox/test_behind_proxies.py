@@ -87,6 +87,7 @@ def test_clients_of_others_are_served(way, connect, room):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# [7.proxy.protocol] [7.proxy.header] [7.proxy.client]
 @pytest.mark.parametrize("headers", [{}, FORGED], ids=["", "forged"])
 def test_the_address_is_the_clients_whatever_it_says(way, connect, headers):
     ada = connect(way, source=ADA, headers=headers)
@@ -99,6 +100,7 @@ def host(address):
     return address.rpartition(":")[0]
 
 
+# [7.proxy.header] [7.proxy.client]
 def test_each_request_is_its_clients(way):
     def audited():
         lines = [line for line in way.server.log_lines() if line["message"] == "audit"]
@@ -115,6 +117,7 @@ def test_each_request_is_its_clients(way):
     problem(call(way, "/v1/clients", "--cacert", way.tls.cert, key=None), 401)
 
 
+# [7.proxy.trusted]
 def test_a_client_cannot_speak_as_a_proxy(way):
     with open_plain(way) as sock:
         sock.sendall(f"PROXY TCP4 {INVENTED} 127.0.0.1 4711 443\r\n".encode())
@@ -170,6 +173,7 @@ PATIENCE = {
 }
 
 
+# [4.heartbeat]
 @pytest.mark.parametrize("kind", WAYS, ids=of)
 def test_heartbeats_keep_an_idle_connection_for_longer_than_the_proxy_would(tmp_path, kind, peer):
     heartbeat = {"interval": "250ms", "timeout": "10s"}

@@ -235,6 +235,7 @@ def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
+# [7.tls.same]
 def test_over_tls_everything_goes_as_without(start, sub, room, authority):
     server = start(UNLIMITED, tls=authority.sign("server"))
     trust = ["--ca", str(authority.cert)]

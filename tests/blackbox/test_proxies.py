@@ -61,6 +61,7 @@ def ipv6(client):
     return v2(0x21, ends + struct.pack("!HH", 4711, 443))
 
 
+# [7.proxy.header] [7.proxy.chain]
 @pytest.mark.parametrize(
     ("headers", "client"),
     [
@@ -80,6 +81,7 @@ def test_a_listed_proxy_names_the_client_in_the_header_that_is_set(start, header
     assert come(proxied(start), PROXY, headers=headers) == ("101", client)
 
 
+# [7.proxy.header]
 @pytest.mark.parametrize(
     ("header", "client"),
     [
@@ -93,6 +95,7 @@ def test_forwarded_is_understood_where_it_is_set(start, header, client):
     assert come(server, PROXY, headers=f"Forwarded: {header}\r\n") == ("101", client)
 
 
+# [7.proxy.trusted]
 def test_nobody_else_is_believed(start):
     without = proxied(start)
     for headers in [f"X-Forwarded-For: {CLIENT}\r\n", f"Forwarded: for={CLIENT}\r\n"]:
@@ -105,6 +108,7 @@ def test_nobody_else_is_believed(start):
         assert status in ("400", "cut off")
 
 
+# [7.proxy.protocol]
 @pytest.mark.parametrize(
     ("header", "client"),
     [
@@ -121,6 +125,7 @@ def test_the_proxy_protocol_names_the_client(start, header, client):
     assert come(proxied(start, protocol=True, header="none"), PROXY, header) == ("101", client)
 
 
+# [7.proxy.malformed]
 @pytest.mark.parametrize(
     "header",
     [
@@ -144,12 +149,14 @@ def test_a_proxy_that_does_not_say_it_is_cut_off(start, header):
     assert server.api("/clients")["clients"] == []
 
 
+# [7.proxy.malformed]
 @pytest.mark.parametrize("header", ["nonsense", f"{CLIENT}, ", "1.2.3", f"{CLIENT}:99999"])
 def test_a_header_that_is_no_address_is_refused(start, header):
     status, _ = come(proxied(start), PROXY, headers=f"X-Forwarded-For: {header}\r\n")
     assert status == "400"
 
 
+# [7.proxy.client]
 def test_limits_count_the_clients_and_not_the_proxy(start):
     server = start(
         {

@@ -127,6 +127,7 @@ def reloads(server, outcome):
 # Versions and ciphers
 
 
+# [7.tls.versions]
 @pytest.mark.parametrize(
     ("version", "good"), [("tls1", False), ("tls1_1", False), ("tls1_2", True), ("tls1_3", True)]
 )
@@ -145,6 +146,7 @@ def test_openssl_agrees_on_tls_1_2_and_1_3_only(server, version, good):
     assert good or "alert" in output, output
 
 
+# [7.tls.versions]
 @pytest.mark.parametrize(("kind", "new_key"), [("ECDSA", None), ("RSA", RSA)])
 def test_every_cipher_of_tls_1_2_has_forward_secrecy_and_authenticates(
     start, tmp_path, kind, new_key
@@ -175,6 +177,7 @@ def open_plain(server):
     return sock
 
 
+# [7.tls.alpn]
 def test_alpn_is_http_1_1_and_nothing_else(server):
     trust = context(server.tls)
     trust.set_alpn_protocols(["h2", "http/1.1"])
@@ -205,6 +208,7 @@ def test_a_session_is_resumed_with_its_ticket(server, version):
 # Who speaks it
 
 
+# [7.tls.same]
 def test_curl_and_npm_ws_are_served(server):
     url = f"https://localhost:{server.tls_port}/stats"
     command = ["curl", "--silent", "--show-error", "--cacert", server.tls.cert]
@@ -226,6 +230,7 @@ def test_curl_and_npm_ws_are_served(server):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# [7.tls.mismatch]
 def test_http_without_tls_is_told_so(server):
     before = handshakes(server, "plain")
     with open_plain(server) as sock:
@@ -239,6 +244,7 @@ def test_http_without_tls_is_told_so(server):
     assert echoes(server)
 
 
+# [7.tls.mismatch]
 def test_other_bytes_without_tls_get_an_alert(server):
     before = handshakes(server, "failed")
     with open_plain(server) as sock:
@@ -276,6 +282,7 @@ def test_browsers_are_told_to_stay_with_https_if_the_operator_wants_it(start, tm
 # Certificates
 
 
+# [7.tls.reload]
 @pytest.mark.parametrize("told", [False, True])
 def test_a_new_certificate_is_taken_and_nobody_is_dropped(start, tmp_path, told):
     certificate = Certificate(tmp_path)
@@ -295,6 +302,7 @@ def test_a_new_certificate_is_taken_and_nobody_is_dropped(start, tmp_path, told)
     assert reloads(server, "refused") == 0
 
 
+# [7.tls.reload]
 @pytest.mark.parametrize("what", ["mismatch", "nonsense", "missing", "expired"])
 def test_what_is_no_good_is_not_taken_until_it_is(start, tmp_path, what):
     certificate = Certificate(tmp_path)
@@ -442,6 +450,7 @@ def test_a_peer_that_dies_within_a_record_breaks_no_other(server, how):
     wait_until(lambda: echo_count() == before, "the other to be forgotten")
 
 
+# [7.tls.close]
 def test_a_record_that_was_tampered_with_ends_the_connection_with_an_alert(server):
     records = Records(server)
     records.upgrade()
@@ -453,6 +462,7 @@ def test_a_record_that_was_tampered_with_ends_the_connection_with_an_alert(serve
     assert echoes(server)
 
 
+# [7.tls.close]
 def test_both_ends_say_goodbye(server):
     records = Records(server)
     records.upgrade()
@@ -511,6 +521,7 @@ class Interactive:
         return self.read()
 
 
+# [7.tls.renegotiation]
 @pytest.mark.parametrize("upgraded", [False, True])
 def test_renegotiation_is_not_to_be_had(server, upgraded):
     client = Interactive(server, "tls1_2")
@@ -538,6 +549,7 @@ def test_a_flood_of_key_updates_ends_the_connection(server):
     assert echoes(server)
 
 
+# [7.tls.time]
 def test_a_handshake_that_stalls_is_cut_off_and_counted(start, tmp_path):
     limits = {"limits": {"handshake": "500ms"}}
     server = start(limits, tls=Certificate(tmp_path), echo=True)

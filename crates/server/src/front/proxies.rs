@@ -218,6 +218,7 @@ mod tests {
         Ok(Some(address.to_owned()))
     }
 
+    // [7.proxy.chain]
     #[test]
     fn the_rightmost_counts_that_is_no_proxy() {
         let proxy = "10.0.0.1";
@@ -233,6 +234,7 @@ mod tests {
         assert_eq!(x_forwarded_for(proxy, &["10.0.0.3, 10.0.0.2"]), is("10.0.0.3"));
     }
 
+    // [7.proxy.trusted]
     #[test]
     fn nobody_else_is_believed() {
         assert_eq!(x_forwarded_for("192.0.2.66", &["127.0.0.1"]), Ok(None));
@@ -240,6 +242,7 @@ mod tests {
         assert_eq!(client(ProxyHeader::None, "10.0.0.1", &["192.0.2.1"]), Ok(None));
     }
 
+    // [7.proxy.chain]
     #[test]
     fn what_a_client_made_up_is_not_even_read() {
         for garbage in ["rubbish", "\"", ",", ",,,", "for=\"", "\u{e9}", "1.2.3.4.5", "_x"] {
@@ -251,6 +254,7 @@ mod tests {
         }
     }
 
+    // [7.proxy.malformed]
     #[test]
     fn what_a_proxy_cannot_have_written_is_malformed() {
         for line in ["", "rubbish", "192.0.2.1,", "192.0.2", "fe80::1%eth0", "\u{e9}", "[::1"] {
@@ -281,6 +285,7 @@ mod tests {
         }
     }
 
+    // [7.proxy.protocol]
     #[test]
     fn both_versions_of_the_protocol_name_the_client() {
         let named = |text: &str| Some(Some(text.parse().unwrap()));
