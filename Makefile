@@ -98,7 +98,7 @@ test-web: web
 	cd $(WEB) && npm run --silent lint && npm run --silent typecheck && npm run --silent test
 
 .PHONY: test-blackbox
-test-blackbox: debug ## The real binary, through its sockets.
+test-blackbox: debug late-keys ## The real binary, through its sockets.
 	@scripts/bootstrap python node
 	$(call ruff,tests) && $(call ruff,--config tests/ruff.toml scripts/sentences benches/tls.py)
 	$(PYTHON) -m pytest tests/blackbox
@@ -109,9 +109,14 @@ test-crash: debug
 	$(PYTHON) -m pytest tests/crash
 
 .PHONY: power
-power: debug ## Power loss, rehearsed 10,000 times on recordings of the server; some minutes.
+power: debug late-keys ## Power loss, rehearsed 10,000 times on recordings of the server; some minutes.
 	@scripts/bootstrap python
 	CLARION_POWER_LOSSES=10000 CLARION_POWER_ROUNDS=60 $(PYTHON) -m pytest tests/blackbox/test_power.py -s
+
+# A store with a planted bug. As a part of the workspace it needs few crates that are not built yet.
+.PHONY: late-keys
+late-keys:
+	cargo build $(LOCKED) --quiet --workspace --features clarion-store-sqlite/__late_keys --example late_keys
 
 .PHONY: test-attack
 test-attack: debug

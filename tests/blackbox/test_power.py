@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 import threading
 import urllib.parse
@@ -15,10 +16,10 @@ from collections import defaultdict
 import pytest
 
 from power import strace
-from power.claims import Asked, compact, replies
+from power.claims import Asked, acknowledged, compact, replies
 from power.rehearsal import Rehearsal
 from support.client import Client
-from support.server import PATIENCE_S, Server
+from support.server import BINARY, PATIENCE_S, Server
 from support.tokens import own_token
 
 # How many power losses are rehearsed of a healthy run, and of what it does; `make power` has more.
@@ -26,6 +27,8 @@ LOSSES = int(os.environ.get("CLARION_POWER_LOSSES", "800"))
 ROUNDS = int(os.environ.get("CLARION_POWER_ROUNDS", "12"))
 # On how many of them a server is started.
 VISITS = LOSSES // 200
+# How many publications the store with the planted bug takes.
+LATE_KEYS = 50
 SEED = int(os.environ.get("CLARION_POWER_SEED", "1"))
 SETTINGS = {
     "rooms": [
@@ -315,3 +318,40 @@ def hurried(events, claims):
     for number, claim in claims:
         place = bisect.bisect(commits, (number,)) - 1
         yield (commits[place][1] if place >= 0 else number), claim
+
+
+def test_keys_that_are_taken_outside_the_transaction_are_found_out(tmp_path):
+    """A store with that bug. Somebody who heard nothing publishes again, and it is there twice."""
+    asked, data, said = Asked(), tmp_path / "data", tmp_path / "said"
+    for number in range(LATE_KEYS):
+        asked.commands[number] = asked.note("room", str(number), str(number))
+    trace = tmp_path / "trace"
+    with said.open("wb") as out:
+        process = subprocess.Popen([*strace.wrapper(trace), *late_keys(data)], stdout=out)
+    assert process.wait(PATIENCE_S) == 0
+    events = strace.read(trace, process.pid)
+    claims = list(lines(events, str(said), asked))
+    assert len(claims) == LATE_KEYS
+
+    def again(left, _):
+        subprocess.run(late_keys(left), check=True, stdout=subprocess.DEVNULL)
+
+    for found, visit in [("is free, and", None), ("is two publications", again)]:
+        report = Rehearsal(tmp_path, data.name, events, claims, asked)
+        report = report.run(LOSSES, SEED, until=found, visit=visit)
+        print(report, *report.wrong[-5:], sep="\n")
+        assert any(found in wrong for wrong in report.wrong)
+
+
+def late_keys(directory):
+    program = BINARY.parent / "examples" / "late_keys"
+    assert program.exists(), "`make late-keys` builds it"
+    return program, directory, str(LATE_KEYS)
+
+
+def lines(events, path, asked):
+    """What was told by lines in a file."""
+    for number, (kind, call) in enumerate(events):
+        if kind == "begin" and call.name == "write" and call.file() == path:
+            reply = json.loads(call.data())
+            yield number, acknowledged(asked, asked.commands[reply["id"]], reply)

@@ -16,6 +16,8 @@
 mod check;
 mod error;
 mod health;
+#[cfg(feature = "__late_keys")]
+mod late_keys;
 mod queue;
 mod reader;
 mod rooms;

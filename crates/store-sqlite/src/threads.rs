@@ -238,6 +238,8 @@ impl WriteSide {
             self.doubtful = true;
             return Err(error);
         }
+        #[cfg(feature = "__late_keys")]
+        crate::late_keys::plant(&connection)?;
         Ok(connection)
     }
 

@@ -44,6 +44,9 @@ pub(crate) fn apply(
     // From here on the disk may have it although we are told otherwise: an error after the record of
     // the commit was written leaves it in the file, to be found by whoever opens that next.
     transaction.commit().map_err(|error| Failed { how: StoreError::Unknown, error })?;
+    #[cfg(feature = "__late_keys")]
+    crate::late_keys::take(connection)
+        .map_err(|error| Failed { how: StoreError::Unknown, error })?;
     debug_assert_eq!(connection.transaction_state(None::<&str>).ok(), Some(TransactionState::None));
     rooms.learn(touched);
     Ok(completions)
