@@ -303,7 +303,7 @@ def test_a_new_certificate_is_taken_and_nobody_is_dropped(start, tmp_path, told)
 
 
 # [7.tls.reload]
-@pytest.mark.parametrize("what", ["mismatch", "nonsense", "missing", "expired"])
+@pytest.mark.parametrize("what", ["mismatch", "nonsense", "missing", "expired", "pipe"])
 def test_what_is_no_good_is_not_taken_until_it_is(start, tmp_path, what):
     certificate = Certificate(tmp_path)
     server = start(tls=certificate, echo=True)
@@ -315,6 +315,10 @@ def test_what_is_no_good_is_not_taken_until_it_is(start, tmp_path, what):
         certificate.cert.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
     elif what == "missing":
         certificate.cert.rename(tmp_path / "away.pem")
+    elif what == "pipe":
+        # Nobody ever writes to it.
+        certificate.cert.unlink()
+        os.mkfifo(certificate.cert)
     else:
         certificate.expire()
     wait_until(lambda: reloads(server, "refused") == 1, "the new certificate to be refused")
@@ -323,6 +327,7 @@ def test_what_is_no_good_is_not_taken_until_it_is(start, tmp_path, what):
     assert what != "expired" or "has expired" in line["error"], line
     assert key.split("\n")[1] not in server.log()
     assert shown(server) == before
+    certificate.cert.unlink(missing_ok=True)
     Certificate(tmp_path)
     wait_until(lambda: reloads(server, "taken") == 1, "the good certificate to be taken")
     assert shown(server) == certificate.der != before

@@ -9,6 +9,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use std::fmt;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,6 +26,9 @@ use tokio_rustls::server::TlsStream;
 /// How often the files are looked at. Two looks have to see the same, so that a certificate is not
 /// taken while its key is still being written.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// A certificate with its chain, or a key, is not longer.
+const FILE_BYTES: u64 = 1 << 20;
 
 /// What is read of a request without TLS.
 const REQUEST_BYTES: usize = 16 << 10;
@@ -104,6 +108,14 @@ enum Moment {
 /// What tells one state of the files from another.
 type Look = [Option<(SystemTime, u64, u64)>; 2];
 
+/// What was seen of the files so far.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// What they were when they were last read.
+    tried: Look,
+    last: Option<Look>,
+}
+
 impl Tls {
     /// Reads the certificate and its key.
     ///
@@ -172,20 +184,29 @@ impl Tls {
             tracing::error!("SIGHUP cannot be caught");
             return;
         };
-        let (mut tried, mut seen) = (look(&self.certificate.files), None);
+        let mut seen = Seen { tried: look(&self.certificate.files), last: None };
         loop {
             let told = tokio::select! {
                 _ = stop.changed() => return,
                 _ = hangups.recv() => true,
                 () = tokio::time::sleep(LOOK) => false,
             };
-            let now = look(&self.certificate.files);
-            let settled = seen.replace(now) == Some(now);
-            if told || (settled && now != tried) {
-                tried = now;
-                self.reload();
-            }
+            let tls = self.clone();
+            // A disk may take its time; the front's threads have more to do.
+            let looked = tokio::task::spawn_blocking(move || tls.look(seen, told)).await;
+            seen = looked.unwrap_or(seen);
         }
+    }
+
+    /// Looks at the files once, and takes them if they have changed and do so no longer.
+    fn look(&self, Seen { tried, last }: Seen, told: bool) -> Seen {
+        let now = look(&self.certificate.files);
+        let settled = last == Some(now);
+        if told || (settled && now != tried) {
+            self.reload();
+            return Seen { tried: now, last: Some(now) };
+        }
+        Seen { tried, last: Some(now) }
     }
 
     /// Takes the files if they are good; keeps what it has if they are not.
@@ -264,14 +285,15 @@ fn server_config(provider: Arc<CryptoProvider>, certificate: Arc<Certificate>) -
 fn load(files: &Files, provider: &CryptoProvider) -> Result<Loaded, String> {
     let in_cert = |what: &dyn fmt::Display| format!("tls.cert: {}: {what}", files.cert);
     let in_key = |what: &dyn fmt::Display| format!("tls.key: {}: {what}", files.key);
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| in_cert(&error))?;
+    let pem = read(&files.cert).map_err(|error| in_cert(&error))?;
+    let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| in_cert(&error))?;
     let Some(first) = chain.first() else {
         return Err(in_cert(&"there is no certificate in it"));
     };
     let validity = validity(first).map_err(|error| in_cert(&error))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| in_key(&error))?;
+    let pem = read(&files.key).map_err(|error| in_key(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| in_key(&error))?;
     let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
             in_key(&format_args!("it is not the key of {}", files.cert))
@@ -279,6 +301,15 @@ fn load(files: &Files, provider: &CryptoProvider) -> Result<Loaded, String> {
         error => in_key(&error),
     })?;
     Ok(Loaded { key, validity })
+}
+
+/// A pipe would keep whoever reads it waiting, and a device never ends.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > FILE_BYTES {
+        return Err(io::Error::other("it is no file of at most 1 MiB"));
+    }
+    std::fs::read(path)
 }
 
 /// Asks webpki, which says when a certificate ends only to refuse it.
