@@ -199,7 +199,7 @@ def test_a_backup_is_refused_until_it_is_a_store_of_its_own(start, connect, tmp_
     copy = tmp_path / "backup"
     store(server, "backup", copy)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    assert "exists" in store(server, "backup", copy, status=1)[1]
+    assert f"{copy}: File exists" in store(server, "backup", copy, status=1)[1]
     ada.publish("kept/a", 2)
 
     other = Server(tmp_path / "other", DURABLE)

@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 use clarion_protocol::Epoch;
-use clarion_store_sqlite::{Epochs, Transferred, backup, check, export, import, repair};
+use clarion_store_sqlite::{
+    Epochs, TransferError, Transferred, backup, check, export, import, repair,
+};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -75,8 +77,10 @@ pub(crate) fn main(command: &StoreCommand) -> ExitCode {
         StoreCommand::Export(args) => write_lines(&args.dir.data_dir, &args.file),
         StoreCommand::Import(args) => read_lines(args),
         StoreCommand::Backup(args) => {
-            let done = backup(&args.dir.data_dir, &args.file);
-            done.map_err(|error| error.to_string())
+            backup(&args.dir.data_dir, &args.file).map_err(|error| match error {
+                TransferError::Io(error) => format!("{}: {error}", args.file.display()),
+                error => error.to_string(),
+            })
         }
     };
     match done {

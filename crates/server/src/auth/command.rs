@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Makes tokens for development, and says what is in one.
+/// Make tokens for development, and say what is in one.
 ///
 /// Keys are those of the settings (--config, environment), else the one that the server made in its
 /// data directory.
