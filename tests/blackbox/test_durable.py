@@ -1,5 +1,6 @@
 """Rooms whose log survives the process: what was acknowledged is there after kill -9."""
 
+import contextlib
 import json
 import os
 import stat
@@ -105,10 +106,12 @@ def test_a_durable_room_needs_a_store_that_survives(tmp_path):
     assert run("config", "check", "--config", config) == (0, "", "")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_is_unavailable_and_heals(start, connect, tmp_path):
-    # Where the first server keeps its data.
-    disk = tmp_path / "server0" / "data"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+
+
+@contextlib.contextmanager
+def small_disk(disk):
+    """A disk of 2 MiB at this path."""
     disk.mkdir(parents=True)
     mount = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False
@@ -116,6 +119,16 @@ def test_a_full_disk_is_unavailable_and_heals(start, connect, tmp_path):
     if mount.returncode != 0:
         pytest.skip("mounting is not allowed here")
     try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", disk], check=False)
+
+
+@needs_root
+def test_a_full_disk_is_unavailable_and_heals(start, connect, tmp_path):
+    # Where the first server keeps its data.
+    disk = tmp_path / "server0" / "data"
+    with small_disk(disk):
         server = start(DURABLE)
         ada = connect(server)
         filler = disk / "filler"
@@ -146,8 +159,22 @@ def test_a_full_disk_is_unavailable_and_heals(start, connect, tmp_path):
         page = ada.request("$history", {"limit": 1}, room="kept/a")
         assert page["offset"] >= kept + 1
         server.stop()
-    finally:
-        subprocess.run(["umount", "-l", disk], check=False)
+
+
+@needs_root
+def test_a_first_start_on_a_full_disk_leaves_nothing_in_the_way(tmp_path):
+    server = Server(tmp_path)
+    disk = tmp_path / "data"
+    with small_disk(disk):
+        filler = disk / "filler"
+        with contextlib.suppress(OSError):
+            filler.write_bytes(b"x" * (3 << 20))
+        with pytest.raises(AssertionError, match="No space left"):
+            server.start()
+        assert [path.name for path in disk.iterdir() if "draft" in path.name] == []
+        filler.unlink()
+        server.start()
+        server.stop()
 
 
 def store(server, *command, status=0):

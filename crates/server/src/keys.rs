@@ -75,13 +75,17 @@ fn keep(dir: &Path, name: &str, make: impl FnOnce() -> Vec<u8>) -> io::Result<Ve
 
 /// Makes the file with these bytes, unless another was quicker; returns what is in it.
 fn make_file(path: &Path, fresh: Vec<u8>) -> io::Result<Vec<u8>> {
-    let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(&fresh)?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&draft, path);
-    fs::remove_file(&draft)?;
-    match linked {
+    // Not by the process's number: in a container it is 1 each time, and a draft that a crash left
+    // behind would be in the way for good.
+    let draft = path.with_extension(format!("draft-{:016x}", u64::from_be_bytes(random())));
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
+    let made = made.and_then(|mut file| {
+        file.write_all(&fresh)?;
+        file.sync_all()?;
+        fs::hard_link(&draft, path)
+    });
+    let _ = fs::remove_file(&draft);
+    match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path),
         Err(error) => Err(error),
         Ok(()) => Ok(fresh),
