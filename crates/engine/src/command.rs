@@ -384,6 +384,7 @@ impl Shard {
         now: Now,
         fx: &mut impl Effects,
     ) {
+        let ended = self.count_outcome(conn);
         if let Some(connection) = self.connection(conn) {
             let command = u32::from(place != Place::None);
             connection.under_way = connection.under_way.saturating_sub(command);
@@ -412,7 +413,7 @@ impl Shard {
             Outcome::Refused(refusal) => {
                 self.refuse(conn, id, name, key, command, &refusal, now, fx);
             }
-            Outcome::Joined(joined) => self.on_joined(conn, room, id, *joined, now, fx),
+            Outcome::Joined(joined) => self.on_joined(conn, room, id, *joined, ended, now, fx),
             Outcome::Left => self.on_left(conn, room, id, now, fx),
             Outcome::Published { position, time_ms, duplicate, .. } => {
                 let position = position.as_ref();
@@ -450,6 +451,20 @@ impl Shard {
             Outcome::Count(_) | Outcome::Users(_) => {}
         }
         self.check_commands(conn, fx);
+    }
+
+    /// One outcome less is to come; whether the session has ended whose connection asked for it.
+    pub(crate) fn count_outcome(&mut self, conn: ConnId) -> bool {
+        if let Some(connection) = self.connection(conn) {
+            connection.expecting = connection.expecting.saturating_sub(1);
+            return connection.ended;
+        }
+        let Some(expecting) = self.ended.get_mut(&conn) else { return false };
+        *expecting -= 1;
+        if *expecting == 0 {
+            self.ended.remove(&conn);
+        }
+        true
     }
 
     fn on_left(

@@ -109,7 +109,9 @@ pub(crate) struct Connection {
     pub(crate) rooms: Vec<Membership>,
     /// Commands whose outcome is not yet there, parked ones included.
     pub(crate) under_way: u32,
-    /// Of them, joins: they count as rooms.
+    /// Outcomes to come, those of what the server wants included.
+    pub(crate) expecting: u32,
+    /// Of the commands, joins: they count as rooms.
     pub(crate) joining: u32,
     /// What waits for a verdict or for the session; rare, so elsewhere.
     pub(crate) waiting: Option<Box<Waiting>>,

@@ -285,6 +285,8 @@ impl Shard {
         let Origin::Connection { conn, .. } = &command.origin else { return };
         if self.is_open(conn.conn) {
             fx.post(self.router.room_home(&command.room), Mail::Command(command));
+        } else {
+            self.count_outcome(conn.conn);
         }
     }
 

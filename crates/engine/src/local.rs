@@ -90,6 +90,7 @@ impl Shard {
         room: &RoomName,
         id: Option<&CommandId>,
         mut outcome: JoinOutcome,
+        ended: bool,
         now: Now,
         fx: &mut impl Effects,
     ) {
@@ -97,7 +98,7 @@ impl Shard {
             let (room, client) = (room.clone(), outcome.client);
             let home = self.router.room_home(&room);
             let conn = ConnRef { worker: self.id, conn };
-            return fx.post(home, Mail::Detach { room, client, conn, ended: false });
+            return fx.post(home, Mail::Detach { room, client, conn, ended });
         }
         let local = self.local_at(room, outcome.position.as_ref(), now, fx);
         let page = outcome.page.take();

@@ -373,6 +373,7 @@ impl Shard {
         let Some(connection) = self.connection(conn) else { return };
         let Some(sender) = connection.sender.clone() else { return };
         let place = what.place();
+        connection.expecting += 1;
         connection.under_way += u32::from(place != Place::None);
         connection.joining += u32::from(place == Place::Room);
         let binding = connection.binding;

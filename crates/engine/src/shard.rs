@@ -29,6 +29,7 @@ use clarion_websocket::deflate::{Agreed, Pool};
 use clarion_websocket::{self as websocket, CloseCode, Event, Opcode, ProtocolError, frame};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How long before its token expires a client is asked for a new one: spec section 4, `$refresh`.
@@ -60,6 +61,8 @@ pub struct Shard {
     pub(crate) all_skipped: Vec<WorkerId>,
     /// Connections not read because of mail to a worker.
     pub(crate) mail_paused: Vec<(WorkerId, ConnId)>,
+    /// Connections that are gone with their sessions, and how many outcomes are still to come for each.
+    pub(crate) ended: BTreeMap<ConnId, u32>,
     /// Sessions whose home this is: one for each that has a connection anywhere.
     pub(crate) sessions: HashMap<ClientId, Binding, FixedState>,
     pub(crate) bindings: u64,
@@ -102,6 +105,7 @@ impl Shard {
             skipped: Vec::new(),
             all_skipped: Vec::new(),
             mail_paused: Vec::new(),
+            ended: BTreeMap::new(),
             sessions: HashMap::with_hasher(hasher.clone()),
             groups: Groups::new(hasher),
             revoked: Revoked::default(),
@@ -165,6 +169,7 @@ impl Shard {
             expires_at_ms: 0,
             rooms: Vec::new(),
             under_way: 0,
+            expecting: 0,
             joining: 0,
             waiting: None,
             last_input_us: now.mono_us,
@@ -302,9 +307,12 @@ impl Shard {
         let (ended, rooms) = (connection.ended, connection.rooms.clone());
         let takes_shared = connection.takes_shared();
         let (session, code) = (connection.sender.clone(), connection.close_code);
-        let phase = connection.phase;
+        let (phase, expecting) = (connection.phase, connection.expecting);
         self.counters.phase(phase, -1);
         self.counters.closed(code);
+        if ended && expecting > 0 {
+            self.ended.insert(conn, expecting);
+        }
         let at = ConnRef { worker: self.id, conn };
         if let Some(client) = session.and_then(|sender| sender.client) {
             for membership in rooms {

@@ -224,6 +224,23 @@ fn presence_ends_with_the_connection() {
     assert_eq!(rig.hear(watcher)[0]["payload"]["left"][0]["user"], "ada");
 }
 
+// [3.revoked.closed]
+#[test]
+fn presence_of_who_is_revoked_while_it_joins_ends_with_the_connection() {
+    let mut rig = Rig::new(config());
+    let (ada, id, _) = session(&mut rig, "user:ada");
+    rig.effects.held = Some(VecDeque::new());
+    rig.say(ada, &json!({"type": "$join", "metadata": {"room": "a"}}));
+    let subject = Subject::Client(id);
+    let answer = rig.api(ApiRequest::Revoke { subject, span: span(), keep: false });
+    assert!(matches!(answer, ApiAnswer::Count(1)), "{answer:?}");
+    rig.break_off(ada);
+    rig.stored(None);
+    let bob = rig.guest_in("a", &json!({}));
+    let members = rig.ask(bob, "$members", &json!({}), &json!({"room": "a"}));
+    assert_eq!(members["payload"]["count"], 1);
+}
+
 // [3.revoked.absent]
 #[test]
 fn presence_of_who_is_away_ends_at_once() {

@@ -7,6 +7,7 @@ use clarion_engine::config::{Access, Heartbeat, Permissions};
 use clarion_engine::effects::Verdict;
 use rig::{Rig, config};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 
 fn publish(rig: &mut Rig, client: rig::Client, room: &str, n: u64) -> Value {
     rig.ask(client, "m", &json!(n), &json!({"room": room}))
@@ -382,6 +383,39 @@ fn presence_outlives_the_connection_by_the_grace_unless_the_client_ended_it() {
     }
     let members = rig.ask(watcher, "$members", &json!({}), &json!({"room": "a"}));
     assert_eq!(members["payload"]["count"], 1);
+}
+
+// [3.session.ended] [3.session.grace]
+#[test]
+fn a_join_that_is_answered_behind_the_end_of_its_session_leaves_nobody_there() {
+    let mut rig = Rig::new(config());
+    let watcher = rig.guest_in("other", &json!({}));
+    for (room, code, gone, wanted) in [
+        ("a", Some(1000), true, 0),
+        ("b", Some(1000), false, 0),
+        ("c", Some(1001), true, 1),
+        ("d", None, true, 1),
+    ] {
+        let (client, _) = rig.hello(&json!({}));
+        rig.effects.held = Some(VecDeque::new());
+        rig.say(client, &json!({"type": "$join", "metadata": {"room": room}}));
+        rig.say(
+            client,
+            &json!({"type": "$history", "payload": {"limit": 1}, "metadata": {"room": room}}),
+        );
+        if let Some(code) = code {
+            rig.say_close(client, code);
+        }
+        if gone {
+            rig.break_off(client);
+        }
+        rig.stored(None);
+        if !gone {
+            rig.break_off(client);
+        }
+        let members = rig.ask(watcher, "$members", &json!({}), &json!({"room": room}));
+        assert_eq!(members["payload"]["count"], wanted, "{room}");
+    }
 }
 
 // [4.members.large]

@@ -331,12 +331,17 @@ impl Rig {
 
     /// The client ends it with this code, and hears no more.
     pub(crate) fn hang_up(&mut self, client: Client, code: u16) {
+        self.say_close(client, code);
+        self.break_off(client);
+    }
+
+    /// The client sends a close frame.
+    pub(crate) fn say_close(&mut self, client: Client, code: u16) {
         let code = websocket::CloseCode::new(code).unwrap();
         let mut bytes = Vec::new();
         let websocket = self.clients.get_mut(&client.0.index).unwrap();
         websocket.close(code, "", &mut bytes).unwrap();
         self.bytes(client, &mut bytes);
-        self.break_off(client);
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {
