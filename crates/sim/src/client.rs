@@ -321,8 +321,15 @@ impl Client {
         }
     }
 
+    /// Publishes everything once more that was not acknowledged.
+    pub(crate) fn repeat_all(&mut self, link: &mut Link) {
+        for index in 0..self.unacked.len() {
+            self.repeat(link, index);
+        }
+    }
+
     /// Publishes once more what was not acknowledged.
-    pub(crate) fn repeat(&mut self, link: &mut Link, index: usize) {
+    fn repeat(&mut self, link: &mut Link, index: usize) {
         link.seen.insert("published once more".to_owned());
         let (room, key, payload) = self.unacked[index].clone();
         let body: Value = serde_json::from_str(&payload).expect("payloads are JSON");
@@ -457,9 +464,7 @@ impl Client {
             // Another guest, whose keys are others.
             self.unacked.clear();
         }
-        for index in 0..self.unacked.len() {
-            self.repeat(link, index);
-        }
+        self.repeat_all(link);
         Ok(())
     }
 

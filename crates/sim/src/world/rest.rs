@@ -32,15 +32,22 @@ impl World {
             // Whatever was acknowledged is on the disk, and all of it was.
             self.kill()?;
         }
-        // Who finds its token void comes with another; the next may be void as well, but not for ever.
-        for _ in 0..if self.plan.revokes { 10 } else { 1 } {
+        // Who finds its token void comes with another, and the next may be void as well; the disk refuses
+        // what is too much at once. Neither for ever.
+        for _ in 0..10 {
             for client in 0..self.clients.len() {
-                if self.current(client).is_none() {
-                    self.connect(client);
+                match self.current(client) {
+                    Some(link) => self.clients[client].repeat_all(&mut self.links[link]),
+                    None => self.connect(client),
                 }
             }
             self.repeat_by_api();
             self.settle()?;
+            let connected = (0..self.clients.len()).all(|client| self.current(client).is_some());
+            let acknowledged = self.clients.iter().all(|client| client.unacked.is_empty());
+            if connected && acknowledged && self.again.is_empty() {
+                break;
+            }
         }
         self.publish_everywhere();
         self.settle()?;
