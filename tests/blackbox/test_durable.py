@@ -1,6 +1,5 @@
 """Rooms whose log survives the process: what was acknowledged is there after kill -9."""
 
-import contextlib
 import json
 import os
 import stat
@@ -9,6 +8,7 @@ import subprocess
 import pytest
 
 from power import strace
+from support.disk import fill, needs_root, small_disk
 from support.server import BINARY, Server, run, wait_until
 
 DURABLE = {"rooms": [{"match": "kept/**", "log": "durable"}], "limits": {"publish_per_s": 0}}
@@ -106,24 +106,6 @@ def test_a_durable_room_needs_a_store_that_survives(tmp_path):
     assert run("config", "check", "--config", config) == (0, "", "")
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-
-
-@contextlib.contextmanager
-def small_disk(disk):
-    """A disk of 2 MiB at this path."""
-    disk.mkdir(parents=True)
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mount.returncode != 0:
-        pytest.skip("mounting is not allowed here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", disk], check=False)
-
-
 @needs_root
 def test_a_full_disk_is_unavailable_and_heals(start, connect, tmp_path):
     # Where the first server keeps its data.
@@ -167,8 +149,7 @@ def test_a_first_start_on_a_full_disk_leaves_nothing_in_the_way(tmp_path):
     disk = tmp_path / "data"
     with small_disk(disk):
         filler = disk / "filler"
-        with contextlib.suppress(OSError):
-            filler.write_bytes(b"x" * (3 << 20))
+        fill(filler)
         with pytest.raises(AssertionError, match="No space left"):
             server.start()
         assert [path.name for path in disk.iterdir() if "draft" in path.name] == []

@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from support.curl import call, problem
+from support.disk import fill, needs_root, small_disk
 from support.server import Server, run, wait_until
 
 READS = [
@@ -263,6 +264,30 @@ def test_who_did_what_is_on_record_in_log_and_file(start, connect, tmp_path, for
         assert "sesame" not in text
         assert reader not in text
         assert server.api_key not in text
+
+
+@needs_root
+def test_a_line_that_a_full_disk_cut_short_takes_no_other_with_it(start, tmp_path):
+    disk = tmp_path / "disk"
+    with small_disk(disk):
+        path, filler = disk / "audit.jsonl", disk / "filler"
+        server = start({"audit": {"file": str(path)}})
+
+        def kick(room):
+            server.api("/v1/kick", {"room": room, "user": "nobody"})
+            return server.metric("clarion_audit_failures_total")
+
+        kick("first")
+        fill(filler)
+        # What is in its last page fits.
+        wait_until(lambda: kick("many") > 0, "the disk to be full")
+        filler.unlink()
+        assert kick("last") == 1
+        lines = path.read_text().splitlines()
+        assert [json.loads(lines[at])["room"] for at in (0, -1)] == ["first", "last"]
+        torn = [line for line in lines if not line.endswith("}")]
+        assert len(torn) == 1
+        server.kill()
 
 
 def test_an_audit_file_that_cannot_be_is_said_at_start(tmp_path):

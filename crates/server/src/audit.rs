@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +38,8 @@ struct AuditFile {
     file: File,
     bytes: u64,
     bytes_max: u64,
+    /// Its last line was cut short, by a full disk or a crash: the next begins with an end of line.
+    torn: bool,
 }
 
 /// One action. What it does not have is left out.
@@ -124,7 +126,7 @@ impl Audit {
         let time = crate::api::rfc3339(self.clock.now().wall_ms);
         // A disk may take its time; the front's threads have more to do.
         let written = tokio::task::spawn_blocking(move || {
-            file.lock().unwrap_or_else(PoisonError::into_inner).write(&line(&time, &record))
+            file.lock().unwrap_or_else(PoisonError::into_inner).write(line(&time, &record))
         });
         let error = match written.await {
             Ok(Ok(())) => return,
@@ -157,21 +159,41 @@ impl AuditFile {
     fn open(path: PathBuf, bytes_max: u64) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path, file, bytes, bytes_max })
+        let torn = is_torn(&path);
+        Ok(Self { path, file, bytes, bytes_max, torn })
     }
 
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+    fn write(&mut self, mut line: Vec<u8>) -> io::Result<()> {
         if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max {
             let mut aside = self.path.clone().into_os_string();
             aside.push(".1");
             std::fs::rename(&self.path, aside)?;
             *self = Self::open(self.path.clone(), self.bytes_max)?;
         }
+        if self.torn {
+            line.insert(0, b'\n');
+        }
         // In one call, so that a line is whole or not there, but for a full disk.
-        self.file.write_all(line)?;
+        let written = self.file.write_all(&line);
+        self.torn = written.is_err() && is_torn(&self.path);
+        written?;
         self.bytes += line.len() as u64;
         Ok(())
     }
+}
+
+/// Whether a file ends within a line, as far as can be seen.
+fn is_torn(path: &Path) -> bool {
+    let last = || {
+        let metadata = std::fs::metadata(path)?;
+        let mut last = *b"\n";
+        // Whoever opens a pipe waits.
+        if metadata.is_file() && metadata.len() > 0 {
+            File::open(path)?.read_exact_at(&mut last, metadata.len() - 1)?;
+        }
+        io::Result::Ok(last)
+    };
+    last().is_ok_and(|last| last != *b"\n")
 }
 
 #[cfg(test)]
@@ -211,7 +233,7 @@ mod tests {
         let path = dir.join("audit.jsonl");
         let mut file = AuditFile::open(path.clone(), 10).unwrap();
         for line in ["1234\n", "5678\n", "9\n", "0\n", "a line longer than the bound\n", "b\n"] {
-            file.write(line.as_bytes()).unwrap();
+            file.write(line.into()).unwrap();
         }
         let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
         assert_eq!(read("audit.jsonl.1"), "a line longer than the bound\n");
@@ -219,8 +241,12 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         // A file that is there is continued.
-        AuditFile::open(path, 10).unwrap().write(b"c\n").unwrap();
+        AuditFile::open(path.clone(), 10).unwrap().write(b"c\n".into()).unwrap();
         assert_eq!(read("audit.jsonl"), "b\nc\n");
+        // Also behind a line that a crash cut short.
+        std::fs::write(&path, "b\nc").unwrap();
+        AuditFile::open(path, 10).unwrap().write(b"d\n".into()).unwrap();
+        assert_eq!(read("audit.jsonl"), "b\nc\nd\n");
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
