@@ -18,7 +18,9 @@ export function Account() {
           Account
         </h2>
         <p className={styles.hint}>
-          {user === undefined ? 'You are not signed in yet.' : `Signed in as ${user}.`}
+          {user === undefined
+            ? 'You have a token here and are not signed in.'
+            : `Signed in as ${user}.`}
         </p>
         {isSignedIn() && (
           <button type="button" className={styles.second} onClick={signOut}>
