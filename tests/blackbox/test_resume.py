@@ -8,6 +8,7 @@ import pytest
 
 from support.peer import ConnectionEnded
 from support.server import wait_until
+from support.tokens import own_token
 
 
 # [3.resume] [5.8] [3.ticket]
@@ -147,3 +148,25 @@ def test_joining_the_same_room_by_hello_and_command_is_one_membership(peer, room
     session = peer(rooms={room: {}})
     session.push("$joined", room)
     assert session.refused("$join", {}, room=room)["name"] == "already_joined"
+
+
+# [3.join.inbox-lost]
+def test_what_came_before_a_device_is_back_after_a_restart_is_not_passed_over(start, connect):
+    # An inbox in memory: it begins anew with the process.
+    server = start()
+    room = "$user/ada"
+
+    def write(payload):
+        server.api("/v1/publish", {"type": "m", "payload": payload, "metadata": {"room": room}})
+
+    write("before")
+    ada = connect(server, token=own_token(server))
+    seen = ada.publications(room, 1)[0]["metadata"]
+    server.kill()
+    server.start()
+    write("meanwhile")
+    after = {"epoch": seen["epoch"], "offset": seen["offset"]}
+    again = connect(server, token=own_token(server), rooms={room: {"after": after}})
+    joined = again.push("$joined", room)["payload"]
+    assert (joined["recovered"], joined["from"]) == (False, 1)
+    assert again.publications(room, 1)[0]["payload"] == "meanwhile"
