@@ -29,9 +29,10 @@ def ping_flood(target, scale):
     """Pings as fast as they go, whose Pongs nobody reads."""
     connections = hostiles(target, 4, receive_buffer=4096)
     pings = encode(PING, b"x" * 125) * 500
+    for connection in connections:
+        connection.socket.settimeout(5)
     for _ in range(20 * scale):
         for connection in connections:
-            connection.socket.settimeout(5)
             connection.send(pings)
     return ends(connections)
 
