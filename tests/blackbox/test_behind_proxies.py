@@ -77,7 +77,12 @@ def test_clients_of_others_are_served(way, connect, room):
     done = subprocess.run(
         ["node", "--test", "--test-reporter=spec", "ws.test.js"],
         cwd=Path(__file__).parent / "node",
-        env={**os.environ, "CLARION_URL": way.ws(""), "NODE_EXTRA_CA_CERTS": str(way.tls.cert)},
+        env={
+            **os.environ,
+            "CLARION_URL": way.ws(""),
+            "CLARION_PROXIED": "1",
+            "NODE_EXTRA_CA_CERTS": str(way.tls.cert),
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

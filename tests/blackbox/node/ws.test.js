@@ -128,7 +128,9 @@ test('binary is refused with 1003', async () => {
   assert.equal(code, 1003);
 });
 
-test('a message over the limit is refused with 1009', async () => {
+// A proxy may cut off who is still sending before the close frame has gone through.
+const skip = Boolean(process.env.CLARION_PROXIED);
+test('a message over the limit is refused with 1009', { skip }, async () => {
   const client = await Client.open();
   client.socket.on('error', () => {});
   client.socket.send('x'.repeat(100_000));
