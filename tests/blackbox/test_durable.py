@@ -10,6 +10,7 @@ import pytest
 from power import strace
 from support.disk import fill, needs_root, small_disk
 from support.server import BINARY, Server, run, wait_until
+from support.tokens import own_token
 
 DURABLE = {"rooms": [{"match": "kept/**", "log": "durable"}], "limits": {"publish_per_s": 0}}
 
@@ -36,6 +37,30 @@ def test_what_was_acknowledged_survives_kill_9(start, connect):
     assert (after["epoch"], after["offset"]) == (position["epoch"], 201)
     # A room in memory is another log after a restart.
     assert bob.join("other")["offset"] == 0
+
+
+# [5.1.unmade] [5.2.all] [5.7.resume]
+def test_nothing_was_missed_where_nothing_was_published_over_a_restart(start, connect):
+    settings = {"rooms": [*DURABLE["rooms"], {"match": "$user/*", "log": "durable"}]}
+    server = start(settings)
+    token = own_token(server, "ada")
+    ada = connect(server, token=token)
+    own = ada.push("$joined", "$user/ada")["payload"]
+    places = {"kept/empty": ada.join("kept/empty"), "$user/ada": own}
+    after = {
+        room: {"after": {name: place[name] for name in ("epoch", "offset")}}
+        for room, place in places.items()
+    }
+    server.kill()
+    server.start()
+    ada = connect(server, token=token, rooms=after)
+    for room in places:
+        joined = ada.push("$joined", room)["payload"]
+        assert joined["recovered"] is True, room
+        assert joined["epoch"] == places[room]["epoch"]
+        # Nor is the first publication another log's.
+        envelope = {"type": "m", "payload": 1, "metadata": {"room": room}}
+        assert server.api("/broadcast", envelope)["epoch"] == joined["epoch"]
 
 
 # [5.4.key]

@@ -188,8 +188,6 @@ impl Shard {
     pub(crate) fn check_log(&mut self, id: HomeId, fx: &mut impl Effects) {
         let fresh = new_epoch(fx);
         let Some(home) = self.home(id) else { return };
-        // If the log is not there yet, that is no news.
-        let fresh = home.unmade().unwrap_or(fresh);
         if !std::mem::replace(&mut home.checking, true) {
             let open = Request::Open { token: token(id), room: home.name.clone(), fresh };
             fx.submit(home.settings.durable, open);
@@ -210,7 +208,9 @@ impl Shard {
             return;
         };
         home.checking = false;
-        if standing.epoch != *epoch || standing.head > *head {
+        // A log that is not there yet is no news, whatever it would be called.
+        let absent = *head == 0 && standing.head == 0;
+        if !absent && (standing.epoch != *epoch || standing.head > *head) {
             self.move_to(id, &Position::new(standing.epoch, standing.head), fx);
         }
         self.check_idle(id, now);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clarion_engine::{Now, WorkerId};
 use clarion_protocol::{Epoch, Offset, Publication, RoomName};
 use clarion_store::{Completion, MemoryStore, Range, Request, Revocation, StoreError};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The most that one transaction has.
@@ -195,6 +195,8 @@ struct Doubt {
 pub(crate) struct DiskStore {
     /// What was committed: what readers see.
     tables: MemoryStore,
+    /// The logs that ever were.
+    made: BTreeSet<RoomName>,
     disk: Disk,
     /// Requests in the order they came, with whether there was room for them.
     writes: VecDeque<(WorkerId, Request, bool)>,
@@ -212,6 +214,7 @@ impl DiskStore {
     pub(crate) fn new(trouble: bool, sabotage: Option<Sabotage>) -> Self {
         Self {
             tables: MemoryStore::new(1),
+            made: BTreeSet::new(),
             disk: Disk::default(),
             writes: VecDeque::new(),
             reads: VecDeque::new(),
@@ -254,7 +257,7 @@ impl DiskStore {
             let blind = self.doubt.as_ref().is_some_and(|doubt| doubt.revives);
             let completion = match blind || self.trouble && rng.chance(2) {
                 true => request.refuse(StoreError::Unavailable),
-                false => self.tables.handle(request, now.wall_ms),
+                false => self.handle(request, now.wall_ms),
             };
             done.push((worker, completion));
         }
@@ -347,7 +350,7 @@ impl DiskStore {
 
     fn apply(&mut self, commit: &mut Commit, done: &mut Vec<(WorkerId, Completion)>) {
         for (worker, request) in commit.asked.drain(..) {
-            done.push((worker, self.tables.handle(request, commit.transaction.now_ms)));
+            done.push((worker, self.handle(request, commit.transaction.now_ms)));
         }
     }
 
@@ -414,9 +417,23 @@ impl DiskStore {
                     let other = format!("{:.24}+{}", fresh.as_str(), self.disk.base.len());
                     *fresh = Epoch::new(&other).expect("short enough");
                 }
-                self.tables.handle(request, now_ms);
+                self.handle(request, now_ms);
             }
         }
+    }
+
+    /// Does a request. Logs that never were have one epoch, which stays the same when the process ends.
+    fn handle(&mut self, mut request: Request, now_ms: u64) -> Completion {
+        match &mut request {
+            Request::Open { room, fresh, .. } if !self.made.contains(room) => {
+                *fresh = Epoch::new("absent").expect("short enough");
+            }
+            Request::Append { room, .. } => {
+                self.made.insert(room.clone());
+            }
+            _ => {}
+        }
+        self.tables.handle(request, now_ms)
     }
 
     /// Who is in which group.

@@ -3,12 +3,20 @@
 use crate::error::damaged;
 use crate::rooms::{Room, signed, unsigned};
 use bytes::Bytes;
-use clarion_protocol::{ClientId, Offset, Publication, RoomName, Sender};
+use clarion_protocol::{ClientId, Epoch, Offset, Publication, RoomName, Sender};
 use clarion_store::{
     Completion, Groups, Page, Range, Request, Revocation, Revocations, Standing, StoreError, weight,
 };
 use rusqlite::{Connection, Row, params};
 use std::sync::Arc;
+
+/// The epoch of a log that is not there, which is the same after a restart: whoever was told of it has
+/// missed nothing.
+fn absent(connection: &Connection) -> rusqlite::Result<Epoch> {
+    connection.prepare_cached("SELECT epoch FROM absent")?.query_row((), |row| {
+        Epoch::new(row.get_ref(0)?.as_str()?).ok_or_else(|| damaged("an epoch is no epoch"))
+    })
+}
 
 /// Answers what reads, from one snapshot each.
 ///
@@ -22,11 +30,11 @@ pub(crate) fn answer(
     // A room's row and its publications are of one moment.
     let snapshot = connection.unchecked_transaction()?;
     let completion = match request {
-        Request::Open { token, room, fresh } => {
-            let standing = Room::load(&snapshot, room)?.map_or_else(
-                || Standing { epoch: fresh.clone(), head: 0, first: 1, acked: 0 },
-                |room| room.standing(),
-            );
+        Request::Open { token, room, .. } => {
+            let standing = match Room::load(&snapshot, room)? {
+                Some(room) => room.standing(),
+                None => Standing { epoch: absent(&snapshot)?, head: 0, first: 1, acked: 0 },
+            };
             Completion::Opened { token: *token, result: Ok(standing) }
         }
         Request::Read { token, room, range, limit, bytes, age_ms, fresh } => {

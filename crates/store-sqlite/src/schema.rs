@@ -17,7 +17,7 @@ const APPLICATION_ID: i32 = 0x434c_524e;
 const BACKUP_ID: i32 = 0x434c_5242;
 
 /// Each brings a file from its index to the next version.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE rooms (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -78,6 +78,11 @@ const MIGRATIONS: [&str; 3] = [
     "
     -- When it was made; no server before this ever revoked anything.
     ALTER TABLE revocations ADD COLUMN at_ms INTEGER NOT NULL DEFAULT 0;
+",
+    "
+    -- The epoch of all logs that are not there. No log that was forgotten had it: it changes with each.
+    CREATE TABLE absent (epoch TEXT NOT NULL) STRICT;
+    INSERT INTO absent VALUES (lower(hex(randomblob(8))));
 ",
 ];
 

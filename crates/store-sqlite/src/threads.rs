@@ -434,6 +434,8 @@ fn sweep_rooms(connection: &Connection, after: i64, now_ms: u64) -> rusqlite::Re
 /// Deletes a room in which nothing is kept.
 fn forget(connection: &Connection, room: i64) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM keys WHERE room = ?1")?.execute(params![room])?;
+    // Or the next log of this room could have the epoch of this one.
+    connection.prepare_cached("UPDATE absent SET epoch = lower(hex(randomblob(8)))")?.execute(())?;
     let rows =
         connection.prepare_cached("DELETE FROM rooms WHERE id = ?1")?.execute(params![room])?;
     if rows == 1 { Ok(()) } else { Err(damaged("a room's row is gone")) }

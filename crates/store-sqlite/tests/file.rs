@@ -51,6 +51,18 @@ fn a_file_of_a_newer_server_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_log_that_is_not_there_has_the_same_epoch_after_a_restart_and_in_no_other_store() {
+    let dir = Arc::new(TempDir::new());
+    let mut store = Waited::open(Arc::clone(&dir)).unwrap();
+    let before = store.stand("a");
+    assert_eq!((before.head, before.first, before.acked), (0, 1, 0));
+    store.append("b", "1", None).unwrap();
+    drop(store);
+    assert_eq!(Waited::open(dir).unwrap().stand("a"), before);
+    assert_ne!(Waited::new().stand("a").epoch, before.epoch);
+}
+
+#[test]
 fn a_database_that_is_not_ours_is_refused() {
     let dir = TempDir::new();
     Connection::open(dir.file()).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();

@@ -132,11 +132,17 @@ fn what_is_too_old_goes_though_nobody_appends() {
         connection.query_row(&sql, (), |row| row.get::<_, i64>(0)).unwrap()
     };
     assert_eq!(count("publications"), 200);
+    let absent = || {
+        connection.query_row("SELECT epoch FROM absent", (), |row| row.get::<_, String>(0)).unwrap()
+    };
+    let before = absent();
     now_ms.store((1 << 42) + 2, Ordering::Relaxed);
     wait_for("old publications to go", || count("publications") == 0);
     assert_eq!(count("rooms"), 200, "whoever has a position finds its epoch");
+    assert_eq!(absent(), before);
     now_ms.store((1 << 44) + 2, Ordering::Relaxed);
     wait_for("empty rooms to go", || count("rooms") + count("keys") == 0);
+    assert_ne!(absent(), before, "the next log of a room is another");
     assert_eq!(store.health(), Health::Ok);
 }
 

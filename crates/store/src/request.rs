@@ -46,8 +46,9 @@ pub enum Request {
         token: u64,
         /// The log's name.
         room: RoomName,
-        /// What the answer names as the epoch if there is no log. It is not made by that; the first
-        /// append does, with the same epoch if its own `fresh` says so.
+        /// What the answer names as the epoch if there is no log, unless the store has one for that
+        /// itself, which is the same after a restart; no log of this name ever had it. It is not made by
+        /// that; the first append does, with the same epoch if its own `fresh` says so.
         fresh: Epoch,
     },
     /// Appends one publication.

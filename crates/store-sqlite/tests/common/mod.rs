@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clarion_protocol::{Epoch, Publication, RoomName};
 use clarion_store::conformance::Subject;
 use clarion_store::{
-    Appended, Completion, Key, LogLimits, Page, Range, Request, Store, StoreError,
+    Appended, Completion, Key, LogLimits, Page, Range, Request, Standing, Store, StoreError,
 };
 use clarion_store_sqlite::{FILE, Health, OpenError, Options, SqliteStore};
 use rusqlite::Connection;
@@ -98,6 +98,15 @@ impl Waited {
         let now_ms = self.now_ms.load(Ordering::Relaxed);
         match self.apply(vec![append(1, room, payload, key)], now_ms).pop() {
             Some(Completion::Appended { result, .. }) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn stand(&mut self, room: &str) -> Standing {
+        let (room, fresh) = (RoomName::parse(room).unwrap(), Epoch::new("none").unwrap());
+        let now_ms = self.now_ms.load(Ordering::Relaxed);
+        match self.apply(vec![Request::Open { token: 3, room, fresh }], now_ms).pop() {
+            Some(Completion::Opened { result, .. }) => result.unwrap(),
             other => panic!("{other:?}"),
         }
     }
