@@ -4,7 +4,7 @@
 //! behind has one, and reads from it until it meets the room's, then is live. That one cursor
 //! serves a join with replay, a resume, a slow reader, and a worker whose mailbox was full.
 
-use crate::connection::{Membership, Seat};
+use crate::connection::{Membership, Seat, pause};
 use crate::deflate::Form;
 use crate::effects::Effects;
 use crate::fault::Fault;
@@ -77,6 +77,9 @@ enum Pace {
     /// A while, since the log could not be read.
     Retry,
 }
+
+/// What is said where there is no position.
+const LOST: Gap = Gap { reason: GapReason::Slow, position: None, from: None, to: None };
 
 impl Shard {
     fn find_local(&self, room: &RoomName) -> Option<u32> {
@@ -539,8 +542,7 @@ impl Shard {
     ) {
         if *room == RoomName::all() {
             for conn in self.open_connections() {
-                let gap = Gap { reason: GapReason::Slow, position: None, from: None, to: None };
-                self.send_gap(conn, room, &gap, now, fx);
+                self.send_gap(conn, room, &LOST, now, fx);
             }
         } else if let Some(local) = self.find_local(room) {
             self.skip(local, position, now, fx);
@@ -551,9 +553,8 @@ impl Shard {
         let Some(room) = self.locals.get_mut(local) else { return };
         let Some(position) = position else {
             let (name, members) = (room.name.clone(), room.everybody());
-            let gap = Gap { reason: GapReason::Slow, position: None, from: None, to: None };
             for conn in members {
-                self.send_gap(conn, &name, &gap, now, fx);
+                self.send_gap(conn, &name, &LOST, now, fx);
             }
             return;
         };
@@ -621,6 +622,10 @@ impl Shard {
             }
             let queued = fx.queued(conn);
             if queued == 0 || queued + frame.plain.len() <= bound {
+                if self.take_lost(conn, local) {
+                    // Said before anything that follows what was lost.
+                    self.send_gap(conn, room, &LOST, now, fx);
+                }
                 self.counters.deliveries += 1;
                 self.send_frames(conn, &frame, now, fx);
                 continue;
@@ -638,6 +643,21 @@ impl Shard {
                 }
             }
             self.slow(conn, now, fx);
+        }
+    }
+
+    /// Whether the connection is still to be told of a loss, in a room or among what goes to all. Only
+    /// one whose outbox has not drained since can be.
+    fn take_lost(&mut self, conn: ConnId, local: Option<u32>) -> bool {
+        let Some(connection) = self.connection(conn) else { return false };
+        if connection.paused & pause::OUTBOX == 0 {
+            return false;
+        }
+        match local {
+            None => std::mem::take(&mut connection.lost_all),
+            Some(local) => {
+                connection.membership(local).is_some_and(|seat| std::mem::take(&mut seat.lost))
+            }
         }
     }
 
@@ -719,9 +739,8 @@ impl Shard {
                 self.advance(conn, membership.local, now, fx);
             }
         }
-        let gap = Gap { reason: GapReason::Slow, position: None, from: None, to: None };
         for room in lost {
-            self.send_gap(conn, &room, &gap, now, fx);
+            self.send_gap(conn, &room, &LOST, now, fx);
         }
     }
 

@@ -522,6 +522,32 @@ fn a_reader_of_a_room_without_log_hears_that_it_missed_something() {
     assert_eq!(rig.hear(slow)[0]["payload"], 10);
 }
 
+// [5.6.gap]
+#[test]
+fn what_was_lost_in_a_room_without_log_is_said_before_anything_that_follows_it() {
+    let mut config = config();
+    config.limits.outbox_bytes = 1_000;
+    let mut rig = Rig::new(config);
+    let slow = rig.guest_in("live/1", &json!({}));
+    let publisher = rig.guest_in("live/1", &json!({}));
+    rig.effects.deaf.push(slow);
+    for n in 1..=9 {
+        publish(&mut rig, publisher, "live/1", n);
+    }
+    // Enough for one more, and not for the outbox to count as drained.
+    rig.sip(slow, 300);
+    assert!(rig.queued(slow) > 500 && rig.is_paused(slow));
+    publish(&mut rig, publisher, "live/1", 10);
+    rig.listen(slow);
+    let heard = rig.hear(slow);
+    let gap = heard.iter().position(|message| message["type"] == "$gap").expect("a gap");
+    let numbers = |messages: &[Value]| -> Vec<_> {
+        messages.iter().map(|message| message["payload"].as_u64()).collect()
+    };
+    assert_eq!(numbers(&heard[..gap]), (1..=gap as u64).map(Some).collect::<Vec<_>>());
+    assert_eq!(numbers(&heard[gap + 1..]), [Some(10)]);
+}
+
 // [3.order]
 #[test]
 fn commands_of_one_room_keep_their_order_behind_a_late_verdict() {
