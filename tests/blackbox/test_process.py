@@ -143,7 +143,8 @@ def test_an_api_key_is_made_shown_once_and_kept_private(tmp_path):
     server = Server(tmp_path)
     server.api_key = ""
     server.start()
-    [key] = re.findall(r"API key +(clk_\S+)", server.log())
+    # It is printed when the server listens, which others may know before that.
+    [key] = wait_until(lambda: re.findall(r"API key +(clk_\S+)\s", server.log()), "the key")
     path = tmp_path / "data" / "api-keys.toml"
     assert key not in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
