@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The epoch of a log that is not there, which is the same after a restart: whoever was told of it has
 /// missed nothing.
-fn absent(connection: &Connection) -> rusqlite::Result<Epoch> {
+fn absent_epoch(connection: &Connection) -> rusqlite::Result<Epoch> {
     connection.prepare_cached("SELECT epoch FROM absent")?.query_row((), |row| {
         Epoch::new(row.get_ref(0)?.as_str()?).ok_or_else(|| damaged("an epoch is no epoch"))
     })
@@ -33,7 +33,7 @@ pub(crate) fn answer(
         Request::Open { token, room, .. } => {
             let standing = match Room::load(&snapshot, room)? {
                 Some(room) => room.standing(),
-                None => Standing { epoch: absent(&snapshot)?, head: 0, first: 1, acked: 0 },
+                None => Standing::absent(absent_epoch(&snapshot)?),
             };
             Completion::Opened { token: *token, result: Ok(standing) }
         }
@@ -43,7 +43,7 @@ pub(crate) fn answer(
             let result = match (page(&snapshot, room, &wanted, oldest_ms)?, fresh) {
                 (Some(page), _) => Ok(page),
                 (None, Some(fresh)) => {
-                    let standing = Standing { epoch: fresh.clone(), head: 0, first: 1, acked: 0 };
+                    let standing = Standing::absent(fresh.clone());
                     Ok(Page { standing, publications: Vec::new(), more: false })
                 }
                 (None, None) => Err(StoreError::Unavailable),

@@ -78,6 +78,14 @@ pub struct Standing {
     pub acked: Offset,
 }
 
+impl Standing {
+    /// That of a log that is not there.
+    #[must_use]
+    pub fn absent(epoch: Epoch) -> Self {
+        Self { epoch, head: 0, first: 1, acked: 0 }
+    }
+}
+
 /// Where an append went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {

@@ -101,7 +101,8 @@ impl MemoryStore {
     pub fn handle(&mut self, request: Request, now_ms: u64) -> Completion {
         match request {
             Request::Open { token, room, fresh } => {
-                let standing = self.logs.get(&room).map_or_else(|| absent(fresh), Log::standing);
+                let standing =
+                    self.logs.get(&room).map_or_else(|| Standing::absent(fresh), Log::standing);
                 Completion::Opened { token, result: Ok(standing) }
             }
             Request::Append { token, room, publication, key, limits, fresh } => {
@@ -122,7 +123,7 @@ impl MemoryStore {
                         Ok(log.read(range, limit as usize, bytes, old))
                     }
                     (None, Some(fresh)) => {
-                        let standing = absent(fresh);
+                        let standing = Standing::absent(fresh);
                         Ok(Page { standing, publications: Vec::new(), more: false })
                     }
                     (None, None) => Err(StoreError::Unavailable),
@@ -240,11 +241,6 @@ impl Store for MemoryStore {
 
 fn key_bytes(key: &Key) -> usize {
     KEY_BYTES + 2 * (key.principal.len() + key.key.len())
-}
-
-/// Where a log stands that is not there.
-fn absent(epoch: Epoch) -> Standing {
-    Standing { epoch, head: 0, first: 1, acked: 0 }
 }
 
 impl Log {
