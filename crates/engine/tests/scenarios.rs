@@ -13,6 +13,20 @@ fn publish(rig: &mut Rig, client: rig::Client, room: &str, n: u64) -> Value {
     rig.ask(client, "m", &json!(n), &json!({"room": room}))
 }
 
+/// Somebody who does not read and was sent more than fits in a room without log, and who publishes there.
+fn with_a_full_outbox() -> (Rig, rig::Client, rig::Client) {
+    let mut config = config();
+    config.limits.outbox_bytes = 1_000;
+    let mut rig = Rig::new(config);
+    let slow = rig.guest_in("live/1", &json!({}));
+    let publisher = rig.guest_in("live/1", &json!({}));
+    rig.effects.deaf.push(slow);
+    for n in 1..=9 {
+        publish(&mut rig, publisher, "live/1", n);
+    }
+    (rig, slow, publisher)
+}
+
 fn kinds(heard: &[Value]) -> Vec<&str> {
     heard.iter().map(|message| message["type"].as_str().unwrap_or("?")).collect()
 }
@@ -486,15 +500,7 @@ fn a_slow_reader_whose_log_was_trimmed_hears_of_the_gap() {
 // [5.6.closed] [6.back]
 #[test]
 fn a_slow_reader_that_stays_slow_is_closed_with_4108() {
-    let mut config = config();
-    config.limits.outbox_bytes = 1_000;
-    let mut rig = Rig::new(config);
-    let slow = rig.guest_in("live/1", &json!({}));
-    let publisher = rig.guest_in("live/1", &json!({}));
-    rig.effects.deaf.push(slow);
-    for n in 1..=9 {
-        publish(&mut rig, publisher, "live/1", n);
-    }
+    let (mut rig, slow, publisher) = with_a_full_outbox();
     rig.pass(15_000);
     rig.ask(publisher, "$ping", &json!(null), &json!({}));
     rig.pass(15_000);
@@ -505,15 +511,7 @@ fn a_slow_reader_that_stays_slow_is_closed_with_4108() {
 // [5.6.gap] [4.gap.unlogged]
 #[test]
 fn a_reader_of_a_room_without_log_hears_that_it_missed_something() {
-    let mut config = config();
-    config.limits.outbox_bytes = 1_000;
-    let mut rig = Rig::new(config);
-    let slow = rig.guest_in("live/1", &json!({}));
-    let publisher = rig.guest_in("live/1", &json!({}));
-    rig.effects.deaf.push(slow);
-    for n in 1..=9 {
-        publish(&mut rig, publisher, "live/1", n);
-    }
+    let (mut rig, slow, publisher) = with_a_full_outbox();
     rig.listen(slow);
     let heard = rig.hear(slow);
     assert!(heard.len() < 9);
@@ -525,15 +523,7 @@ fn a_reader_of_a_room_without_log_hears_that_it_missed_something() {
 // [5.6.gap]
 #[test]
 fn what_was_lost_in_a_room_without_log_is_said_before_anything_that_follows_it() {
-    let mut config = config();
-    config.limits.outbox_bytes = 1_000;
-    let mut rig = Rig::new(config);
-    let slow = rig.guest_in("live/1", &json!({}));
-    let publisher = rig.guest_in("live/1", &json!({}));
-    rig.effects.deaf.push(slow);
-    for n in 1..=9 {
-        publish(&mut rig, publisher, "live/1", n);
-    }
+    let (mut rig, slow, publisher) = with_a_full_outbox();
     // Enough for one more, and not for the outbox to count as drained.
     rig.sip(slow, 300);
     assert!(rig.queued(slow) > 500 && rig.is_paused(slow));
