@@ -2,17 +2,15 @@
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import ssl
-import subprocess
-from pathlib import Path
 
 import pytest
 from test_client import Sub
 
 from support.curl import call, problem
+from support.node import run_node
 from support.peer import open_socket, read_head
 from support.proxies import ABSENT, Haproxy, HaproxyByHeader, HaproxyPassing, Nginx
 from support.server import Server, wait_until
@@ -74,22 +72,8 @@ def test_clients_of_others_are_served(way, connect, room):
     ada.publish(room, {"text": "hello"})
     [heard] = bob.publications(room, 1)
     assert heard["payload"] == {"text": "hello"}
-    done = subprocess.run(
-        ["node", "--test", "--test-reporter=spec", "ws.test.js"],
-        cwd=Path(__file__).parent / "node",
-        env={
-            **os.environ,
-            "CLARION_URL": way.ws(""),
-            "CLARION_PROXIED": "1",
-            "NODE_EXTRA_CA_CERTS": str(way.tls.cert),
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    cert = str(way.tls.cert)
+    run_node(way, "ws.test.js", CLARION_PROXIED="1", NODE_EXTRA_CA_CERTS=cert)
 
 
 # [7.proxy.protocol] [7.proxy.header] [7.proxy.client]

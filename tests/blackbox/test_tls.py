@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.node import run_node
 from support.peer import TEXT, decode, encode, open_socket, read_head
 from support.server import PATIENCE_S, Server, run, wait_until
 from support.tls import Certificate, context
@@ -222,18 +223,7 @@ def test_curl_and_npm_ws_are_served(server):
     done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert b'"connections"' in done.stdout
-    extra = {"CLARION_URL": server.ws(""), "NODE_EXTRA_CA_CERTS": str(server.tls.cert)}
-    done = subprocess.run(
-        ["node", "--test", "--test-reporter=spec"],
-        cwd=Path(__file__).parent / "node",
-        env={**os.environ, **extra},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_node(server, NODE_EXTRA_CA_CERTS=str(server.tls.cert))
 
 
 # [7.tls.mismatch]
