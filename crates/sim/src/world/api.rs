@@ -1,6 +1,6 @@
 //! What the HTTP API asks of the nodes, and what it has to think of them then.
 
-use super::{GROUPS, World};
+use super::{GROUPS, World, logged_rooms};
 use crate::client::{Client, LOGGED, UNLOGGED};
 use crate::journal::{Event, What, is_durable};
 use crate::revoked::Revocation;
@@ -94,11 +94,7 @@ impl World {
     }
 
     pub(super) fn publish_everywhere(&mut self) {
-        let users = (0..3).map(|user| format!("$user/u{user}"));
-        let groups = GROUPS.iter().map(|group| format!("$group/{group}"));
-        for room in LOGGED.into_iter().map(str::to_owned).chain(users).chain(groups) {
-            self.post_api(&room);
-        }
+        logged_rooms().for_each(|room| self.post_api(&room));
     }
 
     /// Makes somebody join or leave a room.

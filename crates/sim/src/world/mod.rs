@@ -1,6 +1,6 @@
 //! A run: workers, their sockets and mailboxes, the store and the clients, in one thread.
 
-use crate::client::{Client, Journal, Link, UNLOGGED};
+use crate::client::{Client, Journal, LOGGED, Link, UNLOGGED};
 use crate::driver::Driver;
 use crate::plan::Plan;
 use crate::revoked::Revocation;
@@ -493,6 +493,13 @@ fn agreed(rng: &mut Rng) -> Option<deflate::Agreed> {
     let bits = ("client_max_window_bits", None);
     let offer = Extension { name: "permessage-deflate", parameters: vec![bits] };
     deflate::accept(&config, &[offer]).map(|answer| answer.agreed)
+}
+
+/// All rooms that have a log.
+fn logged_rooms() -> impl Iterator<Item = String> {
+    let users = (0..3).map(|user| format!("$user/u{user}"));
+    let groups = GROUPS.iter().map(|group| format!("$group/{group}"));
+    LOGGED.into_iter().map(str::to_owned).chain(users).chain(groups)
 }
 
 /// Whether the store of a run loses logs: in one of four it only fails.

@@ -1,7 +1,7 @@
 //! The end of a run: everything finishes, and is looked at.
 
-use super::{GROUPS, World, loses};
-use crate::client::{LOGGED, Link};
+use super::{GROUPS, World, logged_rooms, loses};
+use crate::client::Link;
 use crate::disk::Kept;
 use crate::driver::Driver;
 use crate::journal::{self, is_durable};
@@ -88,12 +88,8 @@ impl World {
         if let Some(unacked) = self.again.first() {
             return Err(format!("the API: {unacked:?} was never acknowledged"));
         }
-        let users = (0..3).map(|user| format!("$user/u{user}"));
-        let groups = GROUPS.iter().map(|group| format!("$group/{group}"));
-        let rooms = LOGGED.into_iter().map(str::to_owned).chain(users).chain(groups);
-        let rooms: Vec<String> = rooms.filter(|room| is_durable(room)).collect();
         let mut endings = BTreeMap::new();
-        for room in rooms {
+        for room in logged_rooms().filter(|room| is_durable(room)) {
             let name = RoomName::parse(&room).expect("rooms of the simulation are valid");
             endings.extend(self.truth.read(&name, true).map(|kept| (room, kept)));
         }
