@@ -335,6 +335,6 @@ def test_a_first_start_that_fails_makes_no_key_that_nobody_sees(start, tmp_path)
     assert (status, out) == (1, "")
     server.api_key = ""
     server.start()
-    [secret] = wait_until(lambda: re.findall(r"API key +(clk_\S+)\s", server.log()), "the key")
+    secret = server.printed_key()
     assert server.get("/stats", key=secret)[0] == 200
     server.stop()

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -144,6 +145,11 @@ class Server:
 
     def log(self):
         return self.log_path.read_text() if self.log_path.exists() else ""
+
+    def printed_key(self):
+        """The key that a first start made, which may be printed later than it is ready."""
+        [key] = wait_until(lambda: re.findall(r"API key +(clk_\S+)\s", self.log()), "the key")
+        return key
 
     def log_lines(self):
         """The log as JSON objects."""
